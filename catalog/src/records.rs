@@ -1,0 +1,293 @@
+//! The records themselves: values without behaviour beyond finding one's way in them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use skyflight_sky::{ChunkId, SchemeSpec};
+
+use crate::ids::{DatabaseId, FileId, SnapshotId, TableId, WorkerId};
+
+/// A named set of tables partitioned alike, for example a data release `dr1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Database {
+    /// Its id.
+    pub id: DatabaseId,
+    /// The name as declared; unique whatever the case.
+    pub name: String,
+    /// How the sky is cut; fixed by the first ingest of a partitioned table.
+    pub scheme: Option<SchemeSpec>,
+    /// The snapshot new queries run on; none before the first ingest.
+    pub current: Option<SnapshotId>,
+    /// One sentence for people.
+    pub description: Option<String>,
+}
+
+/// What a table is to the others of its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableKind {
+    /// Owns positions and ids (Object).
+    Director,
+    /// Rows that belong to a director's row and live in its chunk (Source).
+    Child,
+    /// Small, whole on every worker.
+    Replicated,
+}
+
+/// What a stored file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// The chunk's own rows.
+    Rows,
+    /// Copies of rows outside the chunk within the overlap radius of its border.
+    Overlap,
+    /// Id to chunk, kept at the coordinator.
+    DirectorIndex,
+}
+
+/// Where a query is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryState {
+    /// Accepted and not ended.
+    Running,
+    /// Every row was given.
+    Finished,
+    /// Ended by an error.
+    Failed,
+    /// Ended by its user.
+    Cancelled,
+}
+
+/// A word that names none of the kinds it was read as.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{word}\" is no {what}; use one of: {known}")]
+pub struct UnknownWord {
+    /// The word read.
+    pub word: String,
+    /// The noun it was read as.
+    pub what: &'static str,
+    /// The words there are.
+    pub known: String,
+}
+
+macro_rules! words {
+    ($kind:ident, $what:literal, { $($variant:ident => $word:literal),+ $(,)? }) => {
+        impl $kind {
+            /// The word it is stored and shown as.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $($kind::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $kind {
+            type Err = UnknownWord;
+
+            fn from_str(word: &str) -> Result<$kind, UnknownWord> {
+                match word.to_ascii_lowercase().as_str() {
+                    $($word => Ok($kind::$variant),)+
+                    _ => Err(UnknownWord { word: word.to_owned(), what: $what, known: [$($word),+].join(", ") }),
+                }
+            }
+        }
+    };
+}
+
+words!(TableKind, "kind of table", { Director => "director", Child => "child", Replicated => "replicated" });
+words!(FileKind, "kind of file", { Rows => "rows", Overlap => "overlap", DirectorIndex => "directorindex" });
+words!(QueryState, "state of a query", {
+    Running => "running", Finished => "finished", Failed => "failed", Cancelled => "cancelled",
+});
+
+/// A column of a table, with what an astronomer needs to know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The name as declared. Two columns may differ in case alone.
+    pub name: String,
+    /// The Arrow data type as Arrow displays it (`Float64`, `Utf8`, …); read by the engine.
+    pub data_type: String,
+    /// Whether nulls may occur.
+    pub nullable: bool,
+    /// Unit in VOUnit spelling.
+    pub unit: Option<String>,
+    /// IVOA unified content descriptor.
+    pub ucd: Option<String>,
+    /// One sentence for people.
+    pub description: Option<String>,
+}
+
+/// A table as declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its id.
+    pub id: TableId,
+    /// The database it belongs to.
+    pub database: DatabaseId,
+    /// The name as declared; unique in its database whatever the case.
+    pub name: String,
+    /// What it is to the others.
+    pub kind: TableKind,
+    /// In declared order, the trailing `_healpix_29` included where it is stored.
+    pub columns: Vec<Column>,
+    /// The column that identifies a row; every director has one.
+    pub id_column: Option<String>,
+    /// Right ascension, ICRS degrees; every director has one.
+    pub ra_column: Option<String>,
+    /// Declination, ICRS degrees; every director has one.
+    pub dec_column: Option<String>,
+    /// A child's director, by its declared name.
+    pub director: Option<String>,
+    /// The child's column that holds its director's id.
+    pub director_key: Option<String>,
+    /// One sentence for people.
+    pub description: Option<String>,
+}
+
+/// What is known of a column's values in one file, for pruning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnStatistics {
+    /// The column's name.
+    pub column: String,
+    /// The smallest value as text; empty when every value is null.
+    pub min: String,
+    /// The largest value as text; empty when every value is null.
+    pub max: String,
+    /// How many values are null.
+    pub null_count: u64,
+}
+
+/// An immutable file and the workers that hold it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkFile {
+    /// Its id, which names the transaction that wrote it.
+    pub id: FileId,
+    /// The table whose rows it holds.
+    pub table: TableId,
+    /// The chunk; [`ChunkId::EVERYWHERE`] for a replicated table.
+    pub chunk: ChunkId,
+    /// What it holds.
+    pub kind: FileKind,
+    /// How many rows.
+    pub rows: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Digest of its bytes.
+    pub sha256: [u8; 32],
+    /// Of the columns worth pruning by.
+    pub statistics: Vec<ColumnStatistics>,
+    /// Who holds a copy, in the order given at commit; empty for [`FileKind::DirectorIndex`].
+    pub workers: Vec<WorkerId>,
+}
+
+/// What is known of a whole table in one snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// Rows in all, orphans included, overlap not: the sum over its [`FileKind::Rows`] files.
+    pub rows: u64,
+    /// Rows of a child that have no director row.
+    pub orphans: u64,
+    /// Whether one id occurs in two chunks, so that work per id cannot be done per chunk.
+    pub ids_span_chunks: bool,
+}
+
+/// A table in one snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableSnapshot {
+    /// The table as declared then.
+    pub table: Table,
+    /// Its facts then.
+    pub facts: TableFacts,
+    /// Its files, sorted by chunk, then kind, then id.
+    pub files: Vec<ChunkFile>,
+}
+
+impl TableSnapshot {
+    /// The files of one chunk, sorted by kind, then id; empty when the table has nothing there.
+    #[must_use]
+    pub fn chunk_files(&self, chunk: ChunkId) -> &[ChunkFile] {
+        let from = self.files.partition_point(|file| file.chunk < chunk);
+        let to = from + self.files.iter().skip(from).take_while(|file| file.chunk == chunk).count();
+        self.files.get(from..to).unwrap_or_default()
+    }
+}
+
+/// An immutable version of a database: the files it consists of. Every query runs on one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The database as of this snapshot (`current` is this snapshot).
+    pub database: Database,
+    /// When it was committed, milliseconds of Unix time.
+    pub created_unix_ms: i64,
+    /// Its tables, oldest first.
+    pub tables: Vec<TableSnapshot>,
+}
+
+impl Snapshot {
+    /// The table of that name, whatever its case.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<&TableSnapshot> {
+        self.tables.iter().find(|table| table.table.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// What a worker said of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerCapacity {
+    /// Processor cores it may use.
+    pub cores: u32,
+    /// Files it holds.
+    pub files: u64,
+    /// Bytes it holds.
+    pub bytes: u64,
+}
+
+/// A worker as it last registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its own name, the same after a restart.
+    pub id: WorkerId,
+    /// `http://host:port`.
+    pub address: String,
+    /// When it last registered, milliseconds of Unix time.
+    pub last_seen_unix_ms: i64,
+    /// When its process started, milliseconds of Unix time.
+    pub started_unix_ms: i64,
+    /// What it has.
+    pub capacity: WorkerCapacity,
+}
+
+/// One query's record, from start to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryRecord {
+    /// A UUID as text.
+    pub id: String,
+    /// Who asked.
+    pub user: String,
+    /// The statement as sent.
+    pub sql: String,
+    /// Where it is in its life.
+    pub state: QueryState,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it was accepted, milliseconds of Unix time.
+    pub started_ms: i64,
+    /// When it ended, milliseconds of Unix time.
+    pub finished_ms: Option<i64>,
+    /// Rows given.
+    pub rows: u64,
+    /// Bytes given.
+    pub bytes: u64,
+    /// Chunks touched.
+    pub chunks: u64,
+}

@@ -1,1 +1,24 @@
-//! Skyflight: proto.
+//! What travels between the processes of a Skyflight cluster.
+//!
+//! - [`generated`]: the messages, from `proto/skyflight.proto`;
+//! - [`ClusterKeys`]: signs tickets, and believes none that it did not sign;
+//! - [`wire`]: frame sizes, action names and the digest of a chunk's rows;
+//! - [`error`]: kinds of failure, their gRPC codes, and which of them a replica may cure.
+//!
+//! Nothing here knows what a fragment, a chunk or a table is; rows are Arrow's business.
+
+pub mod error;
+#[rustfmt::skip]
+pub mod generated;
+mod counters;
+mod key_file;
+mod keys;
+mod signature;
+pub mod wire;
+
+pub use error::{FailureKind, retryable};
+pub use generated::*;
+pub use keys::{ClusterKeys, KeyError};
+pub use prost::Message;
+pub use signature::TicketError;
+pub use wire::Digest;

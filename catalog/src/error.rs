@@ -1,5 +1,6 @@
 //! What can go wrong with the records, said so that the user knows what to do next.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ids::{SnapshotId, TransactionId};
@@ -68,6 +69,14 @@ pub enum CatalogError {
     /// The caller's records contradict each other or the rules; the text says which and how to put it right.
     #[error("{0}")]
     Invalid(String),
+    /// The catalog's file cannot be made or read.
+    #[error("cannot open the catalog {}: {reason}; check that it is a catalog and that its folder may be written", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// The file was written by a later version of Skyflight.
     #[error("the catalog has schema version {found}, this program knows up to {known}; use a newer skyflight")]
     NewerSchema {

@@ -5,12 +5,14 @@
 //! in one SQLite file. A [`Snapshot`] is immutable: a query that holds one sees the same files
 //! for as long as it runs, whatever is ingested or dropped meanwhile.
 
+mod check;
 mod commit;
 mod error;
 mod ids;
 mod names;
 mod owner;
 mod records;
+mod sqlite;
 mod store;
 
 pub use commit::{Commit, CommitMode, NewFile, NewTable, TableCommit};
@@ -22,4 +24,5 @@ pub use records::{
     ChunkFile, Column, ColumnStatistics, Database, FileKind, QueryRecord, QueryState, Snapshot, Table, TableFacts,
     TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity,
 };
+pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};

@@ -8,26 +8,26 @@ use std::path::{Path, PathBuf};
 use crate::keys::{ClusterKeys, KeyError};
 
 pub(crate) fn load(path: &Path) -> Result<ClusterKeys, KeyError> {
-    let text = fs::read_to_string(path).map_err(|source| KeyError::Io {
+    let text = fs::read_to_string(path).map_err(|cause| KeyError::Io {
         action: "read",
         path: path.to_owned(),
-        source,
+        cause,
     })?;
-    ClusterKeys::parse(&text).map_err(|source| KeyError::File {
+    ClusterKeys::parse(&text).map_err(|cause| KeyError::File {
         path: path.to_owned(),
-        source: Box::new(source),
+        cause: Box::new(cause),
     })
 }
 
 pub(crate) fn create_if_missing(path: &Path) -> Result<ClusterKeys, KeyError> {
     match load(path) {
-        Err(KeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+        Err(KeyError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
         loaded => return loaded,
     }
-    create(path, &ClusterKeys::generate()).map_err(|source| KeyError::Io {
+    create(path, &ClusterKeys::generate()).map_err(|cause| KeyError::Io {
         action: "make",
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     // What is on disk counts, whoever made it.
     load(path)

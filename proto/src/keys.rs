@@ -28,7 +28,7 @@ pub struct ClusterKeys {
     others: Vec<Key>,
 }
 
-/// Why there are no keys.
+/// Why there are no keys. Messages are complete: each has its cause in it.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// No key in the text.
@@ -43,22 +43,22 @@ pub enum KeyError {
         reason: &'static str,
     },
     /// The file cannot be read or made.
-    #[error("cannot {action} the cluster key file {}: {source}", .path.display())]
+    #[error("cannot {action} the cluster key file {}: {cause}", .path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file was read, and what is in it is wrong.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {cause}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: Box<KeyError>,
+        cause: Box<KeyError>,
     },
 }
 

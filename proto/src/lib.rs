@@ -7,10 +7,10 @@
 //!
 //! Nothing here knows what a fragment, a chunk or a table is; rows are Arrow's business.
 
+mod counters;
 pub mod error;
 #[rustfmt::skip]
 pub mod generated;
-mod counters;
 mod key_file;
 mod keys;
 mod signature;

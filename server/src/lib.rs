@@ -1,1 +1,3 @@
 //! Skyflight: server.
+
+pub mod dispatch;

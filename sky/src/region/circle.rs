@@ -1,0 +1,58 @@
+//! A circle on the sky: the cone search of every catalog.
+
+use crate::angle::Degrees;
+use crate::cap::{Cap, Relation, SLACK_RAD};
+use crate::error::{SkyError, finite};
+use crate::position::{Position, separation};
+
+/// All positions within a radius of a centre, the border included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Circle {
+    center: Position,
+    radius: Degrees,
+}
+
+impl Circle {
+    /// A circle of radius 0 (its centre alone) to 180 degrees (the whole sky).
+    ///
+    /// # Errors
+    /// Where the radius is not finite or outside [0, 180].
+    pub fn new(center: Position, radius: Degrees) -> Result<Circle, SkyError> {
+        finite("radius", radius.0)?;
+        if !(0.0..=180.0).contains(&radius.0) {
+            return Err(SkyError::RadiusOutOfRange(radius.0));
+        }
+        Ok(Circle { center, radius })
+    }
+
+    /// The centre.
+    pub fn center(&self) -> Position {
+        self.center
+    }
+
+    /// The radius.
+    pub fn radius(&self) -> Degrees {
+        self.radius
+    }
+
+    /// Whether the position is no farther from the centre than the radius.
+    pub fn contains(&self, p: Position) -> bool {
+        separation(self.center, p).0 <= self.radius.0
+    }
+
+    pub(crate) fn cap(&self) -> Cap {
+        Cap { center: self.center.unit_vector(), radius_rad: self.radius.radians() }
+    }
+
+    pub(crate) fn relation(&self, cap: &Cap) -> Relation {
+        let own = self.cap();
+        let distance = own.center.angle_rad(cap.center);
+        if distance > own.radius_rad + cap.radius_rad + SLACK_RAD {
+            Relation::Outside
+        } else if distance + cap.radius_rad + SLACK_RAD <= own.radius_rad {
+            Relation::Inside
+        } else {
+            Relation::Partial
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! An ellipse on the sky, as scisql's `s2PtInEllipse` defines it.
+
+use crate::angle::{Arcsec, Degrees};
+use crate::cap::{Cap, Relation, SLACK_RAD};
+use crate::error::{SkyError, finite};
+use crate::position::{Position, UnitVector};
+
+const LARGEST_AXIS_ARCSEC: f64 = 36_000.0;
+
+/// An ellipse drawn on the tangent plane of its centre (orthographic projection), the border included.
+///
+/// With an axis of length 0 it is empty, as in scisql. Unlike scisql it does not hold its own mirror image around
+/// the opposite point of the sky.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ellipse {
+    center: Position,
+    /// Semi-axes in radians, the major one first.
+    major_rad: f64,
+    minor_rad: f64,
+    /// Directions of the centre and, at right angles to it, of the two axes.
+    frame: [UnitVector; 3],
+}
+
+impl Ellipse {
+    /// An ellipse from its semi-axes and the position angle of the major one (degrees from north through east).
+    ///
+    /// # Errors
+    /// Where a number is not finite, or the axes are not 0 ≤ minor ≤ major ≤ 36,000 arcsec (10 degrees).
+    pub fn new(
+        center: Position,
+        semi_major: Arcsec,
+        semi_minor: Arcsec,
+        position_angle: Degrees,
+    ) -> Result<Ellipse, SkyError> {
+        let major = finite("semi-major axis", semi_major.0)?;
+        let minor = finite("semi-minor axis", semi_minor.0)?;
+        finite("position angle", position_angle.0)?;
+        if !(0.0 <= minor && minor <= major && major <= LARGEST_AXIS_ARCSEC) {
+            return Err(SkyError::EllipseAxes { semi_major: major, semi_minor: minor });
+        }
+        Ok(Ellipse {
+            center,
+            major_rad: Degrees::from(semi_major).radians(),
+            minor_rad: Degrees::from(semi_minor).radians(),
+            frame: frame(center, position_angle),
+        })
+    }
+
+    /// The centre.
+    pub fn center(&self) -> Position {
+        self.center
+    }
+
+    /// Whether the position is in the ellipse.
+    pub fn contains(&self, p: Position) -> bool {
+        let (x, y, towards) = self.coordinates(p.unit_vector());
+        let (x, y) = (x / self.major_rad, y / self.minor_rad);
+        // With an axis of length 0 this compares with NaN or infinity: false.
+        towards > 0.0 && x * x + y * y <= 1.0
+    }
+
+    /// A cap that holds the ellipse: the projection stretches angles by arcsin.
+    pub(crate) fn cap(&self) -> Cap {
+        Cap { center: self.frame[0], radius_rad: self.major_rad.asin() + SLACK_RAD }
+    }
+
+    pub(crate) fn relation(&self, cap: &Cap) -> Relation {
+        if self.minor_rad == 0.0 || !self.cap().meets(cap) {
+            return Relation::Outside;
+        }
+        // On the tangent plane the cap lies within a disc of its own radius: projecting never lengthens.
+        let (x, y, towards) = self.coordinates(cap.center);
+        let radius = cap.radius_rad + SLACK_RAD;
+        if x.abs() > self.major_rad + radius || y.abs() > self.minor_rad + radius {
+            return Relation::Outside;
+        }
+        // The ellipse grown by the disc lies within one whose squared axes are (1+k)a² + (1+1/k)r², for any k.
+        let k = radius / (self.major_rad * self.minor_rad).sqrt();
+        let grown = |axis: f64| (1.0 + k) * axis * axis + (1.0 + 1.0 / k) * radius * radius;
+        if x * x / grown(self.major_rad) + y * y / grown(self.minor_rad) > 1.0 {
+            return Relation::Outside;
+        }
+        // Over a disc of radius r the ellipse's norm changes by at most r / minor axis.
+        let norm = (x / self.major_rad).hypot(y / self.minor_rad);
+        if towards > radius && norm + radius / self.minor_rad <= 1.0 { Relation::Inside } else { Relation::Partial }
+    }
+
+    /// Coordinates along the major axis, along the minor axis, and towards the centre.
+    fn coordinates(&self, v: UnitVector) -> (f64, f64, f64) {
+        let [center, major, minor] = self.frame;
+        (v.dot(major), v.dot(minor), v.dot(center))
+    }
+}
+
+fn frame(center: Position, position_angle: Degrees) -> [UnitVector; 3] {
+    let (sin_ra, cos_ra) = center.ra().radians().sin_cos();
+    let (sin_dec, cos_dec) = center.dec().radians().sin_cos();
+    let (sin_pa, cos_pa) = position_angle.radians().sin_cos();
+    let north = UnitVector { x: -sin_dec * cos_ra, y: -sin_dec * sin_ra, z: cos_dec };
+    let east = UnitVector { x: -sin_ra, y: cos_ra, z: 0.0 };
+    let turned = |n: f64, e: f64| UnitVector {
+        x: n * north.x + e * east.x,
+        y: n * north.y + e * east.y,
+        z: n * north.z + e * east.z,
+    };
+    [center.unit_vector(), turned(cos_pa, sin_pa), turned(-sin_pa, cos_pa)]
+}

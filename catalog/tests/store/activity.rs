@@ -1,0 +1,65 @@
+//! Workers and queries.
+
+use skyflight_catalog::{
+    CatalogError, CatalogStore, QueryRecord, QueryState, SqliteStore, Worker, WorkerCapacity, WorkerId,
+};
+
+use crate::fixtures::OnDisk;
+
+fn worker(id: &str, port: u16, last_seen_unix_ms: i64) -> Worker {
+    Worker {
+        id: WorkerId::from(id),
+        address: format!("http://127.0.0.1:{port}"),
+        last_seen_unix_ms,
+        started_unix_ms: 5,
+        capacity: WorkerCapacity { cores: 8, files: 12, bytes: 1 << 40 },
+    }
+}
+
+#[tokio::test]
+async fn a_worker_registers_again_under_the_same_name() {
+    let disk = OnDisk::new();
+    let store = disk.open().await;
+    store.register_worker(&worker("b", 1001, 10)).await.unwrap();
+    store.register_worker(&worker("a", 1002, 11)).await.unwrap();
+    store.register_worker(&worker("b", 1003, 12)).await.unwrap();
+    assert_eq!(store.workers().await.unwrap(), [worker("a", 1002, 11), worker("b", 1003, 12)]);
+    assert_eq!(disk.open().await.workers().await.unwrap().len(), 2);
+
+    let bad = store.register_worker(&worker("a\nb", 1, 1)).await;
+    assert!(matches!(bad, Err(CatalogError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_query_has_one_record_from_start_to_end() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let running = QueryRecord {
+        id: "0198c5a0-0000-7000-8000-000000000001".to_owned(),
+        user: "ann".to_owned(),
+        sql: "SELECT 'o''brien' -- ünïcode".to_owned(),
+        state: QueryState::Running,
+        error: None,
+        started_ms: 1000,
+        finished_ms: None,
+        rows: 0,
+        bytes: 0,
+        chunks: 0,
+    };
+    store.record_query(&running).await.unwrap();
+    assert_eq!(store.queries(10).await.unwrap(), [running.clone()]);
+
+    let failed = QueryRecord {
+        state: QueryState::Failed,
+        error: Some("worker gone".to_owned()),
+        finished_ms: Some(1500),
+        rows: 7,
+        bytes: 8,
+        chunks: 9,
+        ..running
+    };
+    let later = QueryRecord { id: "another".to_owned(), started_ms: 2000, state: QueryState::Cancelled, ..failed.clone() };
+    store.record_query(&failed).await.unwrap();
+    store.record_query(&later).await.unwrap();
+    assert_eq!(store.queries(10).await.unwrap(), [later.clone(), failed]);
+    assert_eq!(store.queries(1).await.unwrap(), [later]);
+}

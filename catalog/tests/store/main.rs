@@ -1,0 +1,11 @@
+//! The store from outside, as its callers use it: every test works on a real file or on an empty store in memory.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod activity;
+mod commits;
+mod databases;
+mod fixtures;
+mod refusals;
+mod scale;
+mod sharing;
+mod transactions;

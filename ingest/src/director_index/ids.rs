@@ -1,0 +1,64 @@
+//! Ids of any integer type or of text, compared as what they are.
+
+use std::borrow::Cow;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Int64Type, UInt64Type};
+
+use crate::error::{IngestError, Result};
+
+/// The type ids of a column are indexed as.
+pub(crate) fn index_type(column: &DataType) -> DataType {
+    match column {
+        DataType::Utf8 => DataType::Utf8,
+        DataType::UInt64 => DataType::UInt64,
+        _ => DataType::Int64,
+    }
+}
+
+/// One id. Ids of one index are all of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Id<'a> {
+    Signed(i64),
+    Unsigned(u64),
+    Text(Cow<'a, str>),
+}
+
+impl Id<'_> {
+    pub(crate) fn into_owned(self) -> Id<'static> {
+        match self {
+            Id::Signed(id) => Id::Signed(id),
+            Id::Unsigned(id) => Id::Unsigned(id),
+            Id::Text(id) => Id::Text(Cow::Owned(id.into_owned())),
+        }
+    }
+}
+
+/// A column of ids.
+#[derive(Debug)]
+pub(crate) enum IdColumn<'a> {
+    Signed(&'a Int64Array),
+    Unsigned(&'a UInt64Array),
+    Text(&'a StringArray),
+}
+
+impl<'a> IdColumn<'a> {
+    /// The column, which has one of the types of [`index_type`].
+    pub(crate) fn new(column: &'a ArrayRef) -> Result<IdColumn<'a>> {
+        match column.data_type() {
+            DataType::Int64 => Ok(IdColumn::Signed(column.as_primitive::<Int64Type>())),
+            DataType::UInt64 => Ok(IdColumn::Unsigned(column.as_primitive::<UInt64Type>())),
+            DataType::Utf8 => Ok(IdColumn::Text(column.as_string::<i32>())),
+            other => Err(IngestError::Request(format!("ids are integers or strings, not {other}"))),
+        }
+    }
+
+    /// The id of a row; none when it is null.
+    pub(crate) fn get(&self, row: usize) -> Option<Id<'a>> {
+        match self {
+            IdColumn::Signed(ids) => ids.is_valid(row).then(|| Id::Signed(ids.value(row))),
+            IdColumn::Unsigned(ids) => ids.is_valid(row).then(|| Id::Unsigned(ids.value(row))),
+            IdColumn::Text(ids) => ids.is_valid(row).then(|| Id::Text(Cow::Borrowed(ids.value(row)))),
+        }
+    }
+}

@@ -20,7 +20,11 @@ impl ChunkId {
 
 impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == ChunkId::EVERYWHERE { f.pad("everywhere") } else { fmt::Display::fmt(&self.0, f) }
+        if *self == ChunkId::EVERYWHERE {
+            f.pad("everywhere")
+        } else {
+            fmt::Display::fmt(&self.0, f)
+        }
     }
 }
 
@@ -32,7 +36,9 @@ impl FromStr for ChunkId {
         if text == "everywhere" {
             return Ok(ChunkId::EVERYWHERE);
         }
-        text.parse().map(ChunkId).map_err(|_| SkyError::ChunkIdText(text.to_owned()))
+        text.parse()
+            .map(ChunkId)
+            .map_err(|_| SkyError::ChunkIdText(text.to_owned()))
     }
 }
 

@@ -41,7 +41,10 @@ impl Circle {
     }
 
     pub(crate) fn cap(&self) -> Cap {
-        Cap { center: self.center.unit_vector(), radius_rad: self.radius.radians() }
+        Cap {
+            center: self.center.unit_vector(),
+            radius_rad: self.radius.radians(),
+        }
     }
 
     pub(crate) fn relation(&self, cap: &Cap) -> Relation {

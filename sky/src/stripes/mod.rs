@@ -38,7 +38,9 @@ impl Stripes {
     /// the overlap is negative, above 10 degrees, or larger than a sub-chunk.
     pub fn new(stripes: u32, sub_stripes: u32, overlap: Degrees) -> Result<Stripes, SkyError> {
         finite("overlap", overlap.0)?;
-        Ok(Stripes { layout: Layout::new(stripes, sub_stripes, overlap.0)? })
+        Ok(Stripes {
+            layout: Layout::new(stripes, sub_stripes, overlap.0)?,
+        })
     }
 
     /// The sub-chunks whose overlap holds the position, in the order Qserv's partitioner finds them, each once.
@@ -46,13 +48,14 @@ impl Stripes {
     /// Among them are sub-chunks of the position's own chunk; its own sub-chunk is not.
     pub fn sub_chunk_overlaps(&self, p: Position) -> Vec<Location> {
         let mut found: Vec<Location> = Vec::new();
-        self.layout.visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
-            let location = self.location(place);
-            // Where a sub-stripe has two sub-chunks, one is both to the left and to the right.
-            if !found.contains(&location) {
-                found.push(location);
-            }
-        });
+        self.layout
+            .visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
+                let location = self.location(place);
+                // Where a sub-stripe has two sub-chunks, one is both to the left and to the right.
+                if !found.contains(&location) {
+                    found.push(location);
+                }
+            });
         found
     }
 
@@ -65,7 +68,9 @@ impl Stripes {
 
     /// The stripe and the place in it of a chunk that exists.
     fn place(&self, chunk: ChunkId) -> Result<(usize, u32), SkyError> {
-        self.layout.chunk_place(chunk.0).ok_or(SkyError::UnknownChunk(chunk))
+        self.layout
+            .chunk_place(chunk.0)
+            .ok_or(SkyError::UnknownChunk(chunk))
     }
 }
 
@@ -81,22 +86,26 @@ impl Scheme for Stripes {
     fn overlaps(&self, p: Position, out: &mut Vec<ChunkId>) {
         out.clear();
         let own = self.layout.locate(p.ra().0, p.dec().0);
-        self.layout.visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
-            if (place.stripe, place.chunk) != (own.stripe, own.chunk) {
-                out.push(ChunkId(self.layout.chunk_id(place.stripe, place.chunk)));
-            }
-        });
+        self.layout
+            .visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
+                if (place.stripe, place.chunk) != (own.stripe, own.chunk) {
+                    out.push(ChunkId(self.layout.chunk_id(place.stripe, place.chunk)));
+                }
+            });
         out.sort_unstable();
         out.dedup();
     }
 
     fn in_overlap(&self, chunk: ChunkId, p: Position) -> bool {
-        let Ok(wanted) = self.place(chunk) else { return false };
+        let Ok(wanted) = self.place(chunk) else {
+            return false;
+        };
         let own = self.layout.locate(p.ra().0, p.dec().0);
         let mut found = false;
-        self.layout.visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
-            found |= (place.stripe, place.chunk) == wanted;
-        });
+        self.layout
+            .visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
+                found |= (place.stripe, place.chunk) == wanted;
+            });
         found && (own.stripe, own.chunk) != wanted
     }
 
@@ -105,10 +114,13 @@ impl Scheme for Stripes {
         const MARGIN_DEG: f64 = 1e-9;
         let (stripe, own) = self.place(chunk)?;
         let bounds = self.layout.chunk_box(stripe, own);
-        let ra = RaInterval::of_width(bounds.ra_min, bounds.ra_max - bounds.ra_min).widened(MARGIN_DEG);
+        let ra =
+            RaInterval::of_width(bounds.ra_min, bounds.ra_max - bounds.ra_min).widened(MARGIN_DEG);
         let mut found = Vec::new();
         for beside in stripe.saturating_sub(1)..=(stripe + 1).min(self.layout.stripes() - 1) {
-            self.layout.visit_chunks(beside, ra, &mut |place| found.push(ChunkId(self.layout.chunk_id(beside, place))));
+            self.layout.visit_chunks(beside, ra, &mut |place| {
+                found.push(ChunkId(self.layout.chunk_id(beside, place)))
+            });
         }
         found.sort_unstable();
         found.dedup();
@@ -130,14 +142,18 @@ impl Scheme for Stripes {
     fn area(&self, chunk: ChunkId) -> Result<f64, SkyError> {
         let (stripe, place) = self.place(chunk)?;
         let bounds = self.layout.chunk_box(stripe, place);
-        let height = (bounds.dec_max.to_radians().sin() - bounds.dec_min.to_radians().sin()).to_degrees();
+        let height =
+            (bounds.dec_max.to_radians().sin() - bounds.dec_min.to_radians().sin()).to_degrees();
         Ok((bounds.ra_max - bounds.ra_min) * height)
     }
 
     fn chunks(&self) -> Vec<ChunkId> {
         let mut chunks = Vec::new();
         for stripe in 0..self.layout.stripes() {
-            chunks.extend((0..self.layout.chunks_in(stripe)).map(|chunk| ChunkId(self.layout.chunk_id(stripe, chunk))));
+            chunks.extend(
+                (0..self.layout.chunks_in(stripe))
+                    .map(|chunk| ChunkId(self.layout.chunk_id(stripe, chunk))),
+            );
         }
         chunks
     }

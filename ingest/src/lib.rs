@@ -10,6 +10,7 @@ mod delivery;
 mod description;
 mod director_index;
 mod error;
+mod generate;
 mod ingest;
 mod input;
 mod leftovers;
@@ -30,6 +31,7 @@ pub use description::{
     AngleUnit, ColumnDescription, CsvDescription, PositionColumns, SchemeDescription, TableDescription, TextEncoding,
 };
 pub use error::{IngestError, Result, RowPlace};
+pub use generate::{GenerateReport, GenerateRequest, generate};
 pub use ingest::ingest;
 pub use skyflight_catalog::{CommitMode, TableKind};
 pub use progress::{NoProgress, ProgressLine, ProgressSink, Stage};

@@ -133,7 +133,7 @@ impl Drive {
             }
             Err(Failure::Worker(reason)) => {
                 book.record_failure(&self.roster.desk(worker).id);
-                self.reassign(worker, reason, outcome.unfinished)
+                self.reassign(worker, outcome.answered, reason, outcome.unfinished)
             }
             Err(Failure::Query(error)) => Err(error),
             Err(Failure::FragmentUnknown) => Err(EngineError::Internal("a fragment was not sent".into())),
@@ -142,13 +142,13 @@ impl Drive {
     }
 
     /// Gives the unfinished chunks of a failed worker to others, or to itself after a pause.
-    fn reassign(&mut self, worker: u16, reason: String, unfinished: Vec<Job>) -> Result<()> {
+    fn reassign(&mut self, worker: u16, answered: bool, reason: String, unfinished: Vec<Job>) -> Result<()> {
         let request = &self.work.request;
         let config = &self.work.shared.config;
         QueryCounters::add(&request.query.counters.retries, unfinished.len() as u64);
         let id = self.roster.desk(worker).id.clone();
         warn!(query_id = %request.query.id, worker = %id, %reason, unfinished = unfinished.len(), "worker failed, its chunks go elsewhere");
-        let queued = self.roster.failed(worker, reason, config);
+        let queued = self.roster.failed(worker, answered, reason, config);
         for job in unfinished.into_iter().chain(queued) {
             let chunk = &request.chunks.chunks[job.planned as usize];
             if job.attempts >= config.attempts_per_chunk {

@@ -26,7 +26,7 @@ pub(super) struct Desk {
     running: bool,
     /// Files of all chunks it has been given.
     load: u64,
-    /// Last choice, for reasons from outside this query.
+    /// Of workers that failed as often the last choice: it gives no sign of life.
     doubtful: bool,
     failures: u32,
     /// Counts over the query's failures; 0 for none.
@@ -104,12 +104,20 @@ impl Roster {
         self.desk(worker).running = false;
     }
 
-    /// The stream to a worker has failed. Gives what waited for the worker, to be given anew.
-    pub(super) fn failed(&mut self, worker: u16, reason: String, config: &DispatchConfig) -> Vec<Job> {
+    /// The stream to a worker has failed, after an answer or without one. Gives what waited for the
+    /// worker, to be given anew.
+    pub(super) fn failed(
+        &mut self,
+        worker: u16,
+        answered: bool,
+        reason: String,
+        config: &DispatchConfig,
+    ) -> Vec<Job> {
         self.failures += 1;
         let last_failure = self.failures;
         let desk = self.desk(worker);
         desk.running = false;
+        desk.doubtful = !answered;
         desk.reason = reason;
         desk.last_failure = last_failure;
         let backoff = config.retry_backoff.saturating_mul(1 << desk.failures.min(16));
@@ -233,14 +241,14 @@ mod tests {
         let config = DispatchConfig::default();
         let mut roster = roster(3);
         let everywhere = chunk(1, 1, &[0, 1, 2]);
-        roster.failed(1, "x".into(), &config);
+        roster.failed(1, true, "x".into(), &config);
         for i in 0..100 {
             roster.give(job(i), &everywhere);
         }
         assert!(roster.desks[1].queue.is_empty());
-        let queued = roster.failed(0, "y".into(), &config);
+        let queued = roster.failed(0, true, "y".into(), &config);
         assert_eq!(queued.len(), 50);
-        roster.failed(2, "z".into(), &config);
+        roster.failed(2, true, "z".into(), &config);
         roster.give(job(0), &everywhere);
         assert_eq!(roster.desks[1].queue.len(), 1);
         assert_eq!(roster.reasons(&everywhere), "worker w0: y; worker w1: x; worker w2: z");
@@ -282,7 +290,7 @@ mod tests {
         }
         let batch = roster.next(&config, |_| 1).unwrap();
         assert_eq!(batch.jobs.len(), 80);
-        assert!(roster.failed(0, "x".into(), &config).is_empty());
+        assert!(roster.failed(0, true, "x".into(), &config).is_empty());
         for job in batch.jobs {
             roster.give(job, &chunk(1, 1, &[0]));
         }

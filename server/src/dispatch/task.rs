@@ -21,6 +21,7 @@ use super::hold::Hold;
 use super::ledger::{Job, Ledger, Violation};
 use super::pool::{Lease, LeaseError};
 use super::relay::{Gone, Outlet};
+use super::roster::Batch;
 use super::shape::FrameShape;
 use super::silence::Silence;
 use super::ticket::task_ticket;
@@ -43,6 +44,8 @@ pub(super) struct Task {
     pub(super) inline: bool,
     pub(super) ledger: Ledger,
     pub(super) outlet: Outlet,
+    /// Whether the worker has sent anything.
+    answered: bool,
     /// Rows put into the outlet.
     rows: u64,
     received: Received,
@@ -58,6 +61,8 @@ struct Received {
 /// How a stream ended.
 pub(super) struct Outcome {
     pub(super) worker: u16,
+    /// Whether the worker sent anything at all.
+    pub(super) answered: bool,
     pub(super) committed: usize,
     /// Rows passed on.
     pub(super) rows: u64,
@@ -67,13 +72,7 @@ pub(super) struct Outcome {
 }
 
 impl Task {
-    pub(super) fn new(
-        work: &Arc<Work>,
-        batch: super::roster::Batch,
-        id: WorkerId,
-        inline: bool,
-        outlet: Outlet,
-    ) -> Self {
+    pub(super) fn new(work: &Arc<Work>, batch: Batch, id: WorkerId, inline: bool, outlet: Outlet) -> Self {
         Task {
             work: Arc::clone(work),
             worker: batch.worker,
@@ -82,6 +81,7 @@ impl Task {
             inline,
             ledger: Ledger::new(batch.jobs, work.request.deterministic),
             outlet,
+            answered: false,
             rows: 0,
             received: Received::default(),
         }
@@ -101,6 +101,7 @@ impl Task {
         }
         Outcome {
             worker: self.worker,
+            answered: self.answered,
             committed: self.ledger.committed(),
             rows: self.rows,
             unfinished: self.ledger.into_unfinished(),
@@ -137,6 +138,7 @@ impl Task {
         let Some(first) = self.next(&mut stream, &mut client).await? else {
             return Err(Failure::Worker("ended the stream before its schema".into()));
         };
+        self.answered = true;
         if !first.app_metadata.is_empty() {
             return Err(Failure::Worker("sent no schema before its first chunk".into()));
         }

@@ -178,3 +178,34 @@ pub(crate) fn bounding_radius_rad(order: u8) -> f64 {
     });
     RADII[usize::from(order.min(MAX_ORDER))]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every cell of the coarse orders, and cells from pole to pole of the fine ones, against points along their
+    /// borders.
+    #[test]
+    fn bounding_caps_hold_their_cells() {
+        for order in 0..=MAX_ORDER {
+            let cells = 12_u64 << (2 * order);
+            let mut worst = 0.0_f64;
+            for index in (0..cells).step_by((cells / 4000).max(1) as usize | 1) {
+                let cell = Cell { order, index };
+                let cap = cell.bounding_cap();
+                for (ra, dec) in nested::path_along_cell_edge(order, index, &Cardinal::S, false, 16)
+                {
+                    worst = worst.max(
+                        cap.center.angle_rad(UnitVector::from_radians(ra, dec)) / cap.radius_rad,
+                    );
+                }
+            }
+            // Not much larger than needed either.
+            assert!(
+                (0.9..=1.0).contains(&worst) || order > 26,
+                "order {order}: {worst}"
+            );
+            assert!(worst <= 1.0, "order {order}: {worst}");
+        }
+    }
+}

@@ -272,3 +272,34 @@ fn even_bits(index: u64) -> u64 {
     }
     x
 }
+
+#[cfg(test)]
+mod tests {
+    use cdshealpix::unproj;
+
+    /// The shortest image on the sky of a short step on HEALPix's projection, over both regions of it: what
+    /// `is_interior` rests on.
+    #[test]
+    fn steps_on_the_projection_shrink_by_no_more_than_0_464() {
+        const STEP: f64 = 1e-6;
+        let mut shortest = f64::MAX;
+        for i in 1..200 {
+            for j in 1..200 {
+                // The quarter of the plane right of the meridian of base cell 0, from the equator to the pole.
+                let (x, y) = (1.0 + f64::from(i) / 200.0, f64::from(j) / 100.0);
+                if y > 1.0 && (x - 1.0) > 2.0 - y - 2.0 * STEP {
+                    continue;
+                }
+                for k in 0..180 {
+                    let (sine, cosine) = f64::from(k).to_radians().sin_cos();
+                    let (ra, dec) = unproj(x, y);
+                    let (ra2, dec2) = unproj(x + STEP * cosine, y + STEP * sine);
+                    let length = (dec2 - dec).hypot((ra2 - ra) * dec.cos());
+                    shortest = shortest.min(length / STEP);
+                }
+            }
+        }
+        assert!(shortest >= 0.463, "{shortest}");
+        assert!(0.65 <= shortest * std::f64::consts::SQRT_2, "{shortest}");
+    }
+}

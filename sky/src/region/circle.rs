@@ -10,6 +10,8 @@ use crate::position::{Position, separation};
 pub struct Circle {
     center: Position,
     radius: Degrees,
+    /// The same, as the tests of covers want it.
+    cap: Cap,
 }
 
 impl Circle {
@@ -22,7 +24,15 @@ impl Circle {
         if !(0.0..=180.0).contains(&radius.0) {
             return Err(SkyError::RadiusOutOfRange(radius.0));
         }
-        Ok(Circle { center, radius })
+        let cap = Cap {
+            center: center.unit_vector(),
+            radius_rad: radius.radians(),
+        };
+        Ok(Circle {
+            center,
+            radius,
+            cap,
+        })
     }
 
     /// The centre.
@@ -48,7 +58,7 @@ impl Circle {
     }
 
     pub(crate) fn relation(&self, cap: &Cap) -> Relation {
-        let own = self.cap();
+        let own = self.cap;
         let distance = own.center.angle_rad(cap.center);
         if distance > own.radius_rad + cap.radius_rad + SLACK_RAD {
             Relation::Outside

@@ -52,6 +52,18 @@ pub(crate) fn offset(from: Position, distance: f64, angle: f64) -> Position {
     at(v[1].atan2(v[0]).to_degrees(), dec.clamp(-90.0, 90.0))
 }
 
+/// The direction of the sum of several: inside any convex polygon of theirs.
+pub(crate) fn middle(positions: &[Position]) -> Position {
+    let mut sum = [0.0; 3];
+    for v in positions.iter().map(|p| p.unit_vector()) {
+        sum = [sum[0] + v.x, sum[1] + v.y, sum[2] + v.z];
+    }
+    at(
+        sum[1].atan2(sum[0]).to_degrees(),
+        sum[2].atan2(sum[0].hypot(sum[1])).to_degrees(),
+    )
+}
+
 /// From a tenth of a milliarcsecond to the whole sky, and exactly 0, 90 and 180.
 pub(crate) fn radius() -> impl Strategy<Value = f64> {
     prop_oneof![
@@ -167,6 +179,7 @@ pub(crate) fn polygon() -> impl Strategy<Value = (Region, Vec<Position>)> {
             }
             let polygon = ConvexPolygon::new(&corners).ok()?;
             let mut positions = around(center, radius, seeds);
+            positions.push(middle(&corners));
             positions.extend(corners);
             Some((Region::Polygon(polygon), positions))
         },

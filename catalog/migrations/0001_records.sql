@@ -1,4 +1,5 @@
--- The first records. Types and statements are those SQLite and PostgreSQL share: BIGINT, TEXT, BOOLEAN as 0/1 in BIGINT.
+-- The first records. Types and statements are those SQLite and PostgreSQL share: BIGINT (booleans are 0 and 1),
+-- TEXT and BYTEA.
 --
 -- A snapshot is not copied: whatever belongs to snapshots carries the snapshot that brought it (since_snapshot) and
 -- the one that took it away (until_snapshot, null while it is current). Snapshots of a database follow one another
@@ -105,8 +106,8 @@ CREATE TABLE files (
     kind TEXT NOT NULL,
     row_count BIGINT NOT NULL,
     byte_count BIGINT NOT NULL,
-    sha256 TEXT NOT NULL,                    -- hexadecimal
-    statistics TEXT NOT NULL                 -- JSON; only ever read together with its file
+    sha256 BYTEA NOT NULL,
+    statistics TEXT NOT NULL                 -- as COPY writes them; only ever read together with their file
 );
 CREATE INDEX files_by_table ON files (table_id);
 

@@ -37,7 +37,7 @@ pub enum TableKind {
 
 /// What a stored file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum FileKind {
     /// The chunk's own rows.
     Rows,
@@ -103,7 +103,7 @@ macro_rules! words {
 }
 
 words!(TableKind, "kind of table", { Director => "director", Child => "child", Replicated => "replicated" });
-words!(FileKind, "kind of file", { Rows => "rows", Overlap => "overlap", DirectorIndex => "directorindex" });
+words!(FileKind, "kind of file", { Rows => "rows", Overlap => "overlap", DirectorIndex => "director_index" });
 words!(QueryState, "state of a query", {
     Running => "running", Finished => "finished", Failed => "failed", Cancelled => "cancelled",
 });
@@ -215,7 +215,13 @@ impl TableSnapshot {
     #[must_use]
     pub fn chunk_files(&self, chunk: ChunkId) -> &[ChunkFile] {
         let from = self.files.partition_point(|file| file.chunk < chunk);
-        let to = from + self.files.iter().skip(from).take_while(|file| file.chunk == chunk).count();
+        let to = from
+            + self
+                .files
+                .iter()
+                .skip(from)
+                .take_while(|file| file.chunk == chunk)
+                .count();
         self.files.get(from..to).unwrap_or_default()
     }
 }
@@ -237,7 +243,9 @@ impl Snapshot {
     /// The table of that name, whatever its case.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&TableSnapshot> {
-        self.tables.iter().find(|table| table.table.name.eq_ignore_ascii_case(name))
+        self.tables
+            .iter()
+            .find(|table| table.table.name.eq_ignore_ascii_case(name))
     }
 }
 

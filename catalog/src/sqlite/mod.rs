@@ -8,6 +8,7 @@ mod committing;
 mod databases;
 mod migrate;
 mod snapshots;
+mod statistics;
 mod transactions;
 mod value;
 
@@ -33,6 +34,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SHARED_CONNECTIONS: u32 = 4;
 
+// Rows under way between SQLite's thread and the reader's: enough that a snapshot's thousands do not cost a
+// switch of threads every few.
+const ROWS_UNDER_WAY: usize = 1024;
+
 /// The records in one SQLite file, which several processes may have open at once.
 pub struct SqliteStore {
     path: PathBuf,
@@ -46,7 +51,9 @@ pub struct SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +63,10 @@ impl SqliteStore {
     ///
     /// Errors: `Open` when the file cannot be made or read; `NewerSchema` when a later version wrote it.
     pub async fn open(path: &Path) -> Result<SqliteStore> {
-        let failed = |reason: String| CatalogError::Open { path: path.to_owned(), reason };
+        let failed = |reason: String| CatalogError::Open {
+            path: path.to_owned(),
+            reason,
+        };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         }
@@ -64,24 +74,37 @@ impl SqliteStore {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .busy_timeout(BUSY_TIMEOUT);
+            .busy_timeout(BUSY_TIMEOUT)
+            .row_buffer_size(ROWS_UNDER_WAY);
         let durable = connect_patiently(options.clone().synchronous(SqliteSynchronous::Full))
             .await
             .map_err(|error| failed(error.to_string()))?;
         // In WAL mode NORMAL cannot damage the file; it only leaves the last writes to the next sync.
-        let shared = pool(SHARED_CONNECTIONS).connect_lazy_with(options.synchronous(SqliteSynchronous::Normal));
+        let shared = pool(SHARED_CONNECTIONS)
+            .connect_lazy_with(options.synchronous(SqliteSynchronous::Normal));
         SqliteStore::migrated(path.to_owned(), shared, durable).await
     }
 
     /// An empty catalog that is gone with this value; for tests.
     pub async fn in_memory() -> Result<SqliteStore> {
         // Each connection to `:memory:` would be a catalog of its own, so there is one for everything.
-        let only = pool(1).connect_with(SqliteConnectOptions::new().in_memory(true)).await?;
+        let only = pool(1)
+            .connect_with(SqliteConnectOptions::new().in_memory(true))
+            .await?;
         SqliteStore::migrated(PathBuf::from(":memory:"), only.clone(), only).await
     }
 
-    async fn migrated(path: PathBuf, shared: SqlitePool, durable: SqlitePool) -> Result<SqliteStore> {
-        let store = SqliteStore { path, shared, durable, snapshots: SnapshotCache::new() };
+    async fn migrated(
+        path: PathBuf,
+        shared: SqlitePool,
+        durable: SqlitePool,
+    ) -> Result<SqliteStore> {
+        let store = SqliteStore {
+            path,
+            shared,
+            durable,
+            snapshots: SnapshotCache::new(),
+        };
         let mut write = store.begin_write().await?;
         migrate::migrate(&mut write).await?;
         write.commit().await?;
@@ -119,7 +142,10 @@ async fn connect_patiently(options: SqliteConnectOptions) -> Result<SqlitePool> 
 
 fn is_locked(error: &sqlx::Error) -> bool {
     // SQLITE_BUSY is 5 and SQLITE_LOCKED 6; extended codes keep them in the low byte.
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+    let code = error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .and_then(|code| code.parse::<i32>().ok());
     code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
@@ -149,7 +175,11 @@ impl CatalogStore for SqliteStore {
         Ok(write.commit().await?)
     }
 
-    async fn open_transaction(&self, database: DatabaseId, owner: &Owner) -> Result<OpenedTransaction> {
+    async fn open_transaction(
+        &self,
+        database: DatabaseId,
+        owner: &Owner,
+    ) -> Result<OpenedTransaction> {
         let mut write = self.begin_write().await?;
         let database = databases::by_id(&mut write, database).await?;
         let opened = transactions::open(&mut write, &database, owner).await?;

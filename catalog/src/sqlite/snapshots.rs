@@ -9,7 +9,8 @@ use skyflight_sky::ChunkId;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::databases::scheme_from_sql;
-use super::value::{corrupt, count_from_sql, digest_from_sql, word_from_sql};
+use super::statistics;
+use super::value::{corrupt, count_from_sql, word_from_sql};
 use crate::error::{CatalogError, Result};
 use crate::ids::{DatabaseId, FileId, SnapshotId, TableId, WorkerId};
 use crate::names;
@@ -29,7 +30,13 @@ impl SnapshotCache {
             let files: usize = snapshot.tables.iter().map(|table| table.files.len()).sum();
             u32::try_from(files).unwrap_or(HEAVIEST).clamp(1, HEAVIEST)
         };
-        SnapshotCache(Cache::builder().max_capacity(CACHED_FILES).weigher(weight).time_to_idle(KEPT_UNUSED).build())
+        SnapshotCache(
+            Cache::builder()
+                .max_capacity(CACHED_FILES)
+                .weigher(weight)
+                .time_to_idle(KEPT_UNUSED)
+                .build(),
+        )
     }
 
     /// The snapshot, loaded by the first of those who ask at the same time.
@@ -41,7 +48,10 @@ impl SnapshotCache {
             let mut connection = pool.acquire().await?;
             Ok(Arc::new(load(&mut connection, id).await?))
         };
-        self.0.try_get_with(id, loading).await.map_err(|error: Arc<CatalogError>| CatalogError::clone(&error))
+        self.0
+            .try_get_with(id, loading)
+            .await
+            .map_err(|error: Arc<CatalogError>| CatalogError::clone(&error))
     }
 }
 
@@ -56,15 +66,32 @@ async fn load(connection: &mut SqliteConnection, id: SnapshotId) -> Result<Snaps
     .await?;
     let (created_unix_ms, database, name, scheme, description) =
         row.ok_or_else(|| names::not_found("snapshot", &id.to_string(), []))?;
-    let scheme = scheme.map(|text| scheme_from_sql(&name, &text)).transpose()?;
-    let database = Database { id: DatabaseId(database), name, scheme, current: Some(id), description };
+    let scheme = scheme
+        .map(|text| scheme_from_sql(&name, &text))
+        .transpose()?;
+    let database = Database {
+        id: DatabaseId(database),
+        name,
+        scheme,
+        current: Some(id),
+        description,
+    };
 
     let mut tables = Vec::new();
     for (table, facts) in load_tables(connection, database.id, id).await? {
         let files = load_files(connection, table.id, id).await?;
-        tables.push(TableSnapshot { table, facts, files });
+        tables.push(TableSnapshot {
+            table,
+            facts,
+            files,
+        });
     }
-    Ok(Snapshot { id, database, created_unix_ms, tables })
+    Ok(Snapshot {
+        id,
+        database,
+        created_unix_ms,
+        tables,
+    })
 }
 
 /// The tables of a snapshot without their files, oldest first.
@@ -75,7 +102,13 @@ pub(super) async fn load_tables(
 ) -> Result<Vec<(Table, TableFacts)>> {
     type Row = (
         (i64, String, String, Option<String>),
-        (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
+        (
+            Option<String>,
+            Option<String>,
+            Option<String>,
+            Option<String>,
+            Option<String>,
+        ),
         (i64, i64, i64),
     );
     let rows: Vec<sqlx::sqlite::SqliteRow> = sqlx::query(
@@ -96,8 +129,11 @@ pub(super) async fn load_tables(
     let mut columns = load_columns(connection, database, snapshot).await?;
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {
-        let ((id, name, kind, description), (id_column, ra_column, dec_column, director, director_key), facts): Row =
-            split(row)?;
+        let (
+            (id, name, kind, description),
+            (id_column, ra_column, dec_column, director, director_key),
+            facts,
+        ): Row = split(row)?;
         let what = format!("table \"{name}\"");
         let table = Table {
             id: TableId(id),
@@ -125,28 +161,54 @@ pub(super) async fn load_tables(
 
 // A child may have named its director in another case, or the director may have been replaced under one.
 fn name_directors(tables: &mut [(Table, TableFacts)]) {
-    let declared: HashMap<String, String> =
-        tables.iter().map(|(table, _)| (names::key(&table.name), table.name.clone())).collect();
+    let declared: HashMap<String, String> = tables
+        .iter()
+        .map(|(table, _)| (names::key(&table.name), table.name.clone()))
+        .collect();
     for (table, _) in tables {
-        if let Some(name) = table.director.as_deref().and_then(|director| declared.get(&names::key(director))) {
+        if let Some(name) = table
+            .director
+            .as_deref()
+            .and_then(|director| declared.get(&names::key(director)))
+        {
             table.director = Some(name.clone());
         }
     }
 }
 
 // Tuples of this length are too long for one `FromRow`, and this is the only place.
-#[expect(clippy::type_complexity, reason = "the row of one statement, taken apart at once by its caller")]
+#[expect(
+    clippy::type_complexity,
+    reason = "the row of one statement, taken apart at once by its caller"
+)]
 fn split(
     row: &sqlx::sqlite::SqliteRow,
 ) -> Result<(
     (i64, String, String, Option<String>),
-    (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
+    (
+        Option<String>,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+    ),
     (i64, i64, i64),
 )> {
     use sqlx::Row as _;
     Ok((
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?),
-        (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?, row.try_get(7)?, row.try_get(8)?),
+        (
+            row.try_get(0)?,
+            row.try_get(1)?,
+            row.try_get(2)?,
+            row.try_get(3)?,
+        ),
+        (
+            row.try_get(4)?,
+            row.try_get(5)?,
+            row.try_get(6)?,
+            row.try_get(7)?,
+            row.try_get(8)?,
+        ),
         (row.try_get(9)?, row.try_get(10)?, row.try_get(11)?),
     ))
 }
@@ -156,7 +218,15 @@ async fn load_columns(
     database: DatabaseId,
     snapshot: SnapshotId,
 ) -> Result<HashMap<i64, Vec<Column>>> {
-    type Row = (i64, String, String, i64, Option<String>, Option<String>, Option<String>);
+    type Row = (
+        i64,
+        String,
+        String,
+        i64,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+    );
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT c.table_id, c.name, c.data_type, c.nullable, c.unit, c.ucd, c.description \
          FROM tables t JOIN table_definitions d ON d.table_id = t.id \
@@ -171,19 +241,28 @@ async fn load_columns(
     .await?;
     let mut columns: HashMap<i64, Vec<Column>> = HashMap::new();
     for (table, name, data_type, nullable, unit, ucd, description) in rows {
-        let column = Column { name, data_type, nullable: nullable != 0, unit, ucd, description };
+        let column = Column {
+            name,
+            data_type,
+            nullable: nullable != 0,
+            unit,
+            ucd,
+            description,
+        };
         columns.entry(table).or_default().push(column);
     }
     Ok(columns)
 }
 
-async fn load_files(connection: &mut SqliteConnection, table: TableId, snapshot: SnapshotId) -> Result<Vec<ChunkFile>> {
-    type Row = (i64, i64, String, i64, i64, String, String, Option<String>);
-    // The workers of a file come as lines of one text: a row for each replica would double the work.
+async fn load_files(
+    connection: &mut SqliteConnection,
+    table: TableId,
+    snapshot: SnapshotId,
+) -> Result<Vec<ChunkFile>> {
+    type Row = (i64, i64, String, i64, i64, Vec<u8>, String);
+    let mut holders = load_holders(connection, table, snapshot).await?;
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT f.id, f.chunk, f.kind, f.row_count, f.byte_count, f.sha256, f.statistics, \
-                (SELECT STRING_AGG(r.worker_id, '\n' ORDER BY r.position) FROM replicas r WHERE r.file_id = f.id) \
-         FROM files f \
+        "SELECT f.id, f.chunk, f.kind, f.row_count, f.byte_count, f.sha256, f.statistics FROM files f \
          WHERE f.table_id = $1 AND f.since_snapshot <= $2 AND (f.until_snapshot IS NULL OR f.until_snapshot > $2)",
     )
     .bind(table.0)
@@ -191,21 +270,54 @@ async fn load_files(connection: &mut SqliteConnection, table: TableId, snapshot:
     .fetch_all(connection)
     .await?;
     let mut files = Vec::with_capacity(rows.len());
-    for (id, chunk, kind, rows, bytes, sha256, statistics, workers) in rows {
-        let what = format!("file {id}");
+    for (id, chunk, kind, rows, bytes, sha256, statistics) in rows {
+        let what = || format!("file {id}");
         files.push(ChunkFile {
             id: FileId(id),
             table,
             chunk: ChunkId(chunk.cast_unsigned()),
-            kind: word_from_sql(&what, &kind)?,
-            rows: count_from_sql(&what, rows)?,
-            bytes: count_from_sql(&what, bytes)?,
-            sha256: digest_from_sql(&what, &sha256)?,
-            statistics: serde_json::from_str(&statistics).map_err(|error| corrupt(&what, error))?,
-            workers: workers.iter().flat_map(|lines| lines.split('\n')).map(WorkerId::from).collect(),
+            kind: kind.parse().map_err(|error| corrupt(what(), error))?,
+            rows: u64::try_from(rows).map_err(|_| corrupt(what(), format!("{rows} rows")))?,
+            bytes: u64::try_from(bytes).map_err(|_| corrupt(what(), format!("{bytes} bytes")))?,
+            sha256: sha256
+                .try_into()
+                .map_err(|_| corrupt(what(), "a digest that is not of 32 bytes"))?,
+            statistics: statistics::from_sql(&what, &statistics)?,
+            workers: holders.remove(&id).unwrap_or_default(),
         });
     }
     // Not by SQL, which takes the chunk for a signed number.
     files.sort_unstable_by_key(|file| (file.chunk, file.kind, file.id));
     Ok(files)
+}
+
+/// The workers of each file, in the order given at commit.
+async fn load_holders(
+    connection: &mut SqliteConnection,
+    table: TableId,
+    snapshot: SnapshotId,
+) -> Result<HashMap<i64, Vec<WorkerId>>> {
+    // A row for every worker with its files in one text, not a row for every replica: that takes a quarter of the time.
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT r.worker_id, STRING_AGG(CAST(r.file_id AS TEXT), ' ') FROM files f JOIN replicas r ON r.file_id = f.id \
+         WHERE f.table_id = $1 AND f.since_snapshot <= $2 AND (f.until_snapshot IS NULL OR f.until_snapshot > $2) \
+         GROUP BY r.position, r.worker_id ORDER BY r.position",
+    )
+    .bind(table.0)
+    .bind(snapshot.0)
+    .fetch_all(connection)
+    .await?;
+    let mut holders: HashMap<i64, Vec<WorkerId>> = HashMap::new();
+    for (worker, files) in rows {
+        for file in files.split(' ') {
+            let file = file
+                .parse()
+                .map_err(|error| corrupt(format!("the files of worker {worker}"), error))?;
+            holders
+                .entry(file)
+                .or_default()
+                .push(WorkerId(worker.clone()));
+        }
+    }
+    Ok(holders)
 }

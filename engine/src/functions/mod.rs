@@ -1,0 +1,77 @@
+//! The sky's SQL functions, and what their predicates say about where a row can lie.
+//!
+//! Positions are ICRS degrees. Membership is that of [`skyflight_sky::Region::contains`], borders
+//! included, so what a query returns, what a chunk is pruned by and what a client computes agree.
+
+mod area_spec;
+mod arguments;
+mod constructors;
+mod contains;
+mod docs;
+mod footprint;
+mod geometry;
+mod healpix;
+mod integer_predicate;
+mod membership;
+mod region_predicate;
+mod separation;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+
+pub use area_spec::AreaSpecRule;
+pub use integer_predicate::{IntegerPredicateRule, compare_integer_predicates};
+pub use region_predicate::{RegionPredicate, region_predicate};
+
+use area_spec::AreaSpec;
+use constructors::{Constructor, Coordinate};
+use contains::Contains;
+use footprint::Footprint;
+use geometry::Shape;
+use healpix::{HealpixCenter, HealpixIndex};
+use membership::PointIn;
+use separation::Angle;
+
+const SHAPES: [Shape; 5] = [Shape::Point, Shape::Circle, Shape::Box, Shape::Polygon, Shape::Ellipse];
+
+/// scisql's name, the plain name, Qserv's restrictor and what the numbers mean.
+const AREAS: [(&str, &str, &str, Footprint); 4] = [
+    ("scisql_s2ptincircle", "s2ptincircle", "qserv_areaspec_circle", Footprint::Circle),
+    ("scisql_s2ptinbox", "s2ptinbox", "qserv_areaspec_box", Footprint::RangeBox),
+    ("scisql_s2ptinellipse", "s2ptinellipse", "qserv_areaspec_ellipse", Footprint::EllipseArcsec),
+    ("scisql_s2ptincpoly", "s2ptincpoly", "qserv_areaspec_poly", Footprint::Polygon),
+];
+
+/// All sky functions, under lower-case names, all immutable.
+///
+/// To be registered after DataFusion's own: `contains` takes the place of the string function of
+/// that name and does its work where it is given strings. `adql_in_*` are what CONTAINS is planned
+/// as; a worker needs them by name.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = vec![
+        ScalarUDF::from(Angle::separation()),
+        ScalarUDF::from(Angle::scisql_ang_sep()),
+        ScalarUDF::from(Angle::distance()),
+        ScalarUDF::from(Angle::position_angle()),
+        ScalarUDF::from(Contains::new()),
+        ScalarUDF::from(Contains::intersects()),
+        ScalarUDF::from(Coordinate::ra()),
+        ScalarUDF::from(Coordinate::dec()),
+        ScalarUDF::from(HealpixIndex::new("healpix_index")),
+        ScalarUDF::from(HealpixIndex::new("hpx_nest")),
+        ScalarUDF::from(HealpixCenter::ra()),
+        ScalarUDF::from(HealpixCenter::dec()),
+    ];
+    functions.extend(SHAPES.map(|shape| ScalarUDF::from(Constructor::new(shape))));
+    functions.extend(SHAPES.into_iter().filter_map(PointIn::adql).map(ScalarUDF::from));
+    for (scisql, plain, restrictor, footprint) in AREAS {
+        functions.push(ScalarUDF::from(PointIn::scisql(scisql, footprint)));
+        functions.push(ScalarUDF::from(PointIn::scisql(plain, footprint)));
+        functions.push(ScalarUDF::from(AreaSpec::new(restrictor, scisql, footprint)));
+    }
+    functions.into_iter().map(Arc::new).collect()
+}

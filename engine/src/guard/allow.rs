@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArguments, GroupByExpr, ObjectName, ObjectNamePart, OrderByKind, Query, Select, SetExpr,
-    TableFactor, Visit, Visitor,
+    self, ArrayElemTypeDef, DataType, Expr, Function, FunctionArguments, GroupByExpr, ObjectName, ObjectNamePart,
+    OrderByKind, Query, Select, SetExpr, TableFactor, ValueWithSpan, Visit, Visitor,
 };
 
-use super::SqlLimits;
+use super::{SqlLimits, expand};
 use super::leading::{
     CONFIGURE_INSTEAD, FETCH_INSTEAD, LOAD_INSTEAD, QUERY_INSTEAD, SHOW_INSTEAD, refused,
 };
@@ -80,7 +80,7 @@ fn name_of(statement: &ast::Statement) -> String {
 fn check_query(query: &Query, limits: &SqlLimits) -> Result<(), EngineError> {
     let mut checker = Checker { limits, tables: 0 };
     match query.visit(&mut checker) {
-        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Continue(()) => expand::check(query, limits),
         ControlFlow::Break(error) => Err(error),
     }
 }
@@ -115,10 +115,22 @@ impl Visitor for Checker<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<EngineError> {
-        if let Expr::Function(function) = expr
-            && let FunctionArguments::List(list) = &function.args
-        {
-            return into_flow(self.check_items(list.args.len(), "arguments of one function"));
+        match expr {
+            Expr::Function(Function { args: FunctionArguments::List(list), .. }) => {
+                into_flow(self.check_items(list.args.len(), "arguments of one function"))
+            }
+            Expr::Cast { data_type, .. } => into_flow(self.check_type(data_type)),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<EngineError> {
+        let bytes = value.value.clone().into_string().map_or(0, |text| text.len());
+        if bytes > self.limits.literal_bytes {
+            return ControlFlow::Break(EngineError::TooLarge(format!(
+                "a text of {bytes} bytes in the statement; at most {} are read",
+                self.limits.literal_bytes
+            )));
         }
         ControlFlow::Continue(())
     }
@@ -178,6 +190,29 @@ impl Checker<'_> {
         if items > self.limits.columns {
             return Err(EngineError::TooLarge(format!(
                 "the statement has {items} {what}; at most {} are planned",
+                self.limits.columns
+            )));
+        }
+        Ok(())
+    }
+
+    /// A value of `INT[1000000000]` takes 4 GB even when it is null.
+    fn check_type(&self, data_type: &DataType) -> Result<(), EngineError> {
+        let mut items = 1_u64;
+        let mut inner = data_type;
+        while let DataType::Array(element) = inner {
+            inner = match element {
+                ArrayElemTypeDef::SquareBracket(element, size) => {
+                    items = items.saturating_mul(size.unwrap_or(1));
+                    element
+                }
+                ArrayElemTypeDef::AngleBracket(element) | ArrayElemTypeDef::Parenthesis(element) => element,
+                ArrayElemTypeDef::None => break,
+            };
+        }
+        if items > self.limits.columns as u64 {
+            return Err(EngineError::TooLarge(format!(
+                "an array type of {items} items; at most {} are made, or any number without a size",
                 self.limits.columns
             )));
         }

@@ -6,8 +6,11 @@
 //! stop when cancelled, by [`crate::interrupt`].
 
 mod allow;
+mod constants;
 mod count;
 mod dialect;
+mod estimate;
+mod expand;
 mod functions;
 mod leading;
 #[cfg(test)]
@@ -25,6 +28,7 @@ use self::count::Measure;
 use self::dialect::BoundedDialect;
 use crate::error::EngineError;
 
+pub use self::constants::check_constants;
 pub use self::functions::{RESULT_BYTES_LIMIT, limited_functions};
 
 /// How large a statement may be before it is planned.
@@ -41,8 +45,11 @@ pub struct SqlLimits {
     pub nesting: usize,
     /// Tables, subqueries in FROM and WITH entries of the whole statement.
     pub tables: usize,
-    /// Items of one SELECT, GROUP BY or ORDER BY, and arguments of one function.
+    /// Items of one SELECT, GROUP BY or ORDER BY, arguments of one function, and the size of a
+    /// fixed-size array type.
     pub columns: usize,
+    /// Bytes of one text literal.
+    pub literal_bytes: usize,
 }
 
 impl Default for SqlLimits {
@@ -54,6 +61,7 @@ impl Default for SqlLimits {
             nesting: 50,
             tables: 200,
             columns: 2_000,
+            literal_bytes: 128 << 10,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 
-use super::{SqlLimits, parse_guarded};
+use super::{SqlLimits, check_constants, limited_functions, parse_guarded};
 use crate::error::EngineError;
 
 /// Runs on a stack of the given size, as a small or a generous thread would.
@@ -141,10 +142,13 @@ fn deep_nesting_is_stopped() {
 fn errors_in_nested_sql_are_found_quickly() {
     for (open, close) in [("NOT(", ")"), ("CASE WHEN ", " THEN 1 END"), ("CAST(", " AS INT)"), ("ceil(", ")"), ("substring(", ")"), ("INTERVAL ", ""), ("extract(day from ", ")"), ("overlay(", ")"), ("struct(", ")"), ("position(", " in 'a')"), ("f(", ")")] {
         for error in ["1 +", "1 1 1", ""] {
-            match error_of(format!("SELECT {}{error}{}", open.repeat(40), close.repeat(40))) {
-                EngineError::Syntax(_) | EngineError::TooLarge(_) => {}
-                other => panic!("{open} {error}: {other:?}"),
+            let sql = format!("SELECT {}{error}{}", open.repeat(40), close.repeat(40));
+            let start = Instant::now();
+            match on_stack(2 << 20, move || parse_guarded(&sql, &SqlLimits::default()).map(|_| ())) {
+                Ok(()) | Err(EngineError::Syntax(_) | EngineError::TooLarge(_)) => {}
+                Err(other) => panic!("{open} {error}: {other:?}"),
             }
+            assert!(start.elapsed() < Duration::from_secs(10), "{open} {error}: {:?}", start.elapsed());
         }
     }
 }
@@ -159,8 +163,28 @@ fn long_lists_and_texts_are_stopped() {
     too_large(format!("SELECT 1 ORDER BY {}", joined(3_000, "a", ",")));
     too_large(format!("SELECT f({})", joined(3_000, "a", ",")));
     too_large(format!("SELECT '{}'", "x".repeat(2 << 20)));
+    too_large(format!("SELECT '{}'", "x".repeat(200 << 10)));
+    too_large("SELECT CAST(NULL AS INT[1000000000])".to_owned());
+    too_large("SELECT NULL::INT[1000][1000]".to_owned());
     let with: Vec<String> = (0..300).map(|i| format!("t{i} AS (SELECT 1)")).collect();
     too_large(format!("WITH {} SELECT 1", with.join(", ")));
+}
+
+// Each level is planned twice, so these would plan for days.
+#[test]
+fn what_doubles_at_every_level_is_stopped() {
+    too_large(format!("SELECT {}1{}", "(SELECT ".repeat(45), ")".repeat(45)));
+    too_large(format!("SELECT {}1{}", "(SELECT max(x) + ".repeat(40), " FROM t)".repeat(40)));
+    too_large(format!("SELECT 1 {}{}", "WHERE EXISTS (SELECT 1 ".repeat(40), ")".repeat(40)));
+    too_large(format!("SELECT {}x{}", "(".repeat(40), " BETWEEN 1 AND 2)::int".repeat(40)));
+    too_large(format!("SELECT {}x{}", "(".repeat(40), " IS DISTINCT FROM 1)::int".repeat(40)));
+    too_large(format!("SELECT {}x{}", "coalesce(".repeat(40), ",x)".repeat(40)));
+    let with: Vec<String> =
+        (1..40).map(|i| format!("t{i} AS (SELECT a.x FROM t{} a JOIN t{} b ON a.x = b.x)", i - 1, i - 1)).collect();
+    too_large(format!("WITH t0 AS (SELECT 1 AS x), {} SELECT * FROM t39", with.join(", ")));
+    let columns: Vec<String> = (0..30).map(|i| format!("c{i}")).collect();
+    too_large(format!("SELECT 1 FROM t GROUP BY CUBE({})", columns.join(", ")));
+    too_large(format!("SELECT 1 FROM t GROUP BY {}", joined(7, "ROLLUP(a, b, c, d)", ", ")));
 }
 
 #[test]
@@ -179,7 +203,8 @@ fn what_is_allowed_parses_and_plans() {
     plans(format!("SELECT {}x{} FROM (VALUES (1)) AS t(x)", "CASE WHEN x > 1 THEN ".repeat(50), " END".repeat(50)));
     plans(format!("SELECT {} FROM (VALUES (1)) AS t(x)", "NOT ".repeat(90) + "x = 1"));
     plans(format!("{}SELECT 1 AS x{}", "SELECT * FROM (".repeat(50), ")".repeat(50)));
-    plans(format!("SELECT {}1{}", "(SELECT ".repeat(50), ")".repeat(50)));
+    plans(format!("SELECT {}1{}", "(SELECT ".repeat(8), ")".repeat(8)));
+    plans(format!("SELECT {}x{} FROM (VALUES (1)) AS t(x)", "(".repeat(8), " BETWEEN 1 AND 2)::int".repeat(8)));
     plans(format!("SELECT * FROM {}", (0..50).map(|i| format!("(VALUES (1)) AS t{i}(x{i})")).collect::<Vec<_>>().join(", ")));
     plans("SELECT CASE ".to_owned() + &"WHEN x > 1 AND x < 2 OR x = 7 THEN x + 1 * 2 ".repeat(200) + "END FROM (VALUES (1)) AS t(x)");
 }
@@ -289,7 +314,7 @@ fn what_reads_passes() {
 #[test]
 fn errors_say_where() {
     syntax("SELEC 1", "found: SELEC at line 1, column 1");
-    syntax("SELECT 1\nFROM t GROUP 5", "line 2, column 14");
+    syntax("SELECT 1\nFROM t GROUP 5", "line 2, column 8");
     syntax("TABLE t", "found: TABLE");
     syntax("SELECT 'open", "line 1, column 8");
     syntax("SELECT NOT(1 + )", "at line 1, column 16");
@@ -303,4 +328,118 @@ fn errors_say_where() {
         "the statement has a chain of more than 500 operators at line 2, column 1004; \
          use IN (…) or a join with VALUES instead of a long chain"
     );
+}
+
+/// A session whose functions are bounded, as the engine makes it.
+fn bounded_session() -> SessionContext {
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+    for function in limited_functions(context.state().scalar_functions()) {
+        context.register_udf(function.as_ref().clone());
+    }
+    context
+}
+
+async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, EngineError> {
+    let failed = |error: datafusion::error::DataFusionError| EngineError::ResourceExhausted(error.to_string());
+    let state = context.state();
+    let plan = state.statement_to_plan(parse_guarded(sql, &SqlLimits::default())?).await.map_err(failed)?;
+    check_constants(&state.optimize(&plan).map_err(failed)?)?;
+    DataFrame::new(state, plan).collect().await.map_err(failed)
+}
+
+#[tokio::test]
+async fn functions_that_would_fill_memory_are_stopped() {
+    let context = bounded_session();
+    for call in [
+        "repeat('x', 1000000000)",
+        "repeat(x, 1000000000)",
+        "lpad('x', 2000000000)",
+        "rpad(x, 1000000000, 'yz')",
+        "lpad(x, 100000000, 'é')",
+        "replace(repeat(x, 1000000), 'x', repeat('y', 100000))",
+        "regexp_replace(repeat(x, 1000000), 'x', repeat('y', 100000), 'g')",
+        "regexp_match(repeat(x, 1000000), repeat('(', 500) || 'x*' || repeat(')', 500))",
+        "concat(repeat(x, 40000000), repeat(x, 40000000))",
+        "concat_ws(repeat(x, 1000000), x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x)",
+        "range(1000000000)",
+        "range(0, 1000000000000)",
+        "range(-9223372036854775807, 9223372036854775807)",
+        "range(i, 1000000000)",
+        "generate_series(1, 1000000000)",
+        "generate_series(1000000000, 1, -1)",
+        "generate_series(timestamp '1970-01-01', timestamp '2024-01-01', interval '1 second')",
+        "generate_series(date '0001-01-01', date '9999-01-01', interval '1 day')[1:2] || range(100000000)",
+        "array_repeat(x, 100000000)",
+        "array_repeat(range(1000), 100000)",
+        "array_resize([1, 2], 1000000000)",
+        "array_resize([1, 2], 1000000000, 7)",
+        "array_replace_all(range(1000000), 1, i)",
+        "array_to_string(range(100000), repeat('x', 10000))",
+        "levenshtein(repeat(x, 100000), repeat('y', 100000))",
+        "arrow_cast(NULL, 'FixedSizeBinary(1000000000)')",
+        "arrow_cast(NULL, 'FixedSizeList(1000000000, Int64)')",
+    ] {
+        let start = Instant::now();
+        let sql = format!("SELECT {call} FROM (VALUES ('x', 1), ('y', 2)) AS t(x, i)");
+        let result = run(&context, &sql).await;
+        assert!(start.elapsed() < Duration::from_secs(5), "{call}: {:?}", start.elapsed());
+        let expected = if call.contains("array_replace_all") { result.is_ok() } else { result.is_err() };
+        assert!(expected, "{call}: {:?}", result.map(|batches| batches.len()));
+        if let Err(error) = result {
+            let message = error.to_string();
+            assert!(message.contains("at most"), "{call}: {message}");
+        }
+    }
+}
+
+// 8,192 rows of 60 MB each, although one is within the bound of a call.
+#[tokio::test]
+async fn large_constants_do_not_stand_beside_many_rows() {
+    let context = bounded_session();
+    for sql in [
+        "SELECT repeat('x', 60000000), value FROM generate_series(1, 100000)",
+        "SELECT count(*) FROM generate_series(1, 100000) WHERE repeat('x', 60000000) > value::text",
+    ] {
+        let error = run(&context, sql).await.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("at most"), "{sql}: {error}");
+    }
+    let rows = run(&context, "SELECT length(repeat('x', 60000000)) AS n, unnest(range(1000000))").await.unwrap();
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1_000_000);
+}
+
+#[tokio::test]
+async fn bounded_functions_answer_as_before() {
+    let context = bounded_session();
+    let plain = SessionContext::new();
+    for call in [
+        "repeat(x, 3)", "repeat('ab', 2)", "repeat(x, i)", "repeat(x, -1)", "lpad(x, 5)", "rpad(x, i, 'yz')", "lpad('é', 4, 'ü')",
+        "replace(x, 'b', 'cc')", "replace(x, '', 'c')", "regexp_replace(x, '(b+)', '[\\1]')", "regexp_replace(x, 'b', 'c', 'g')",
+        "regexp_match(x, '(b)')", "concat(x, 1, NULL, 'c')", "concat_ws('-', x, 'c')", "overlay(x placing 'zz' from 1)",
+        "[i, 2]", "array_concat([i], [2, 3])", "[1] || [2]", "array_append([1], i)", "array_prepend(i, [1])", "list_append([1], 2)",
+        "array_union([1], [2])", "range(3)", "range(i, 5)", "range(5, 1, -2)", "generate_series(1, 3)", "generate_series(1, 9, 4)",
+        "range(date '2024-01-01', date '2024-03-01', interval '1 month')", "array_repeat(x, 2)", "array_repeat([1], 2)",
+        "array_resize([1, 2], 4, i)", "array_replace([1, 2, 1], 1, 9)", "array_to_string([1, NULL, 3], '-', '?')", "levenshtein(x, 'abd')",
+        "arrow_cast(i, 'Int8')", "named_struct('a', i)", "struct(x, i)", "substr(x, 1, 1)", "repeat(NULL, 3)", "repeat(x, NULL)",
+    ] {
+        let sql = format!("SELECT {call} AS v FROM (VALUES ('abc', 1), ('b', 2), (NULL, 3)) AS t(x, i)");
+        let ours = run(&context, &sql).await.unwrap();
+        let theirs = run(&plain, &sql).await.unwrap();
+        let format = |batches: &[RecordBatch]| datafusion::arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string();
+        assert_eq!(format(&ours), format(&theirs), "{call}");
+    }
+}
+
+// A function of DataFusion that grows its argument and is not in the table shows here.
+#[test]
+fn the_table_names_functions_that_exist() {
+    let state = SessionContext::new().state();
+    let limited = limited_functions(state.scalar_functions());
+    let expected: usize = super::estimate::Estimate::ALL.iter().map(|(_, names)| names.len()).sum();
+    assert_eq!(limited.len(), expected);
+    for function in limited {
+        let original = &state.scalar_functions()[function.name()];
+        assert_eq!(original.aliases(), function.aliases());
+        assert_eq!(original.signature(), function.signature());
+        assert!(function.documentation().is_some());
+    }
 }

@@ -54,7 +54,10 @@ async fn a_query_has_one_record_from_start_to_end() {
         chunks: 0,
     };
     store.record_query(&running).await.unwrap();
-    assert_eq!(store.queries(10).await.unwrap(), [running.clone()]);
+    assert_eq!(
+        store.queries(10).await.unwrap(),
+        std::slice::from_ref(&running)
+    );
 
     let failed = QueryRecord {
         state: QueryState::Failed,

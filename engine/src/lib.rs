@@ -1,1 +1,28 @@
-//! Skyflight: engine.
+//! Where DataFusion lives: SQL becomes a plan whose lower part runs beside chunks of sky.
+//!
+//! On the coordinator [`Engine`] opens a [`Session`] on the current snapshots, [`Session::plan`]
+//! takes one guarded statement through name resolution, the optimizer, the locality proof and
+//! the fold rule, and gives a [`PlannedQuery`]. On a worker [`FragmentRuntime`] decodes the
+//! fragment of such a plan and runs it on a chunk's files.
+
+pub mod dispatch;
+mod engine;
+mod error;
+mod explain;
+pub mod fragment;
+pub mod frames;
+pub mod functions;
+pub mod guard;
+pub mod interrupt;
+mod locality;
+pub mod names;
+mod plan;
+mod prune;
+mod registry;
+pub mod schema;
+mod session;
+mod tables;
+
+pub use engine::{Engine, EngineConfig};
+pub use error::{EngineError, Result};
+pub use session::{PlannedQuery, Session, SessionOptions};

@@ -1,0 +1,139 @@
+//! What all sessions of a coordinator share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::prelude::SessionConfig;
+use moka::sync::Cache;
+use skyflight_catalog::{CatalogStore, SnapshotId};
+use tokio::runtime::Handle;
+
+use crate::dispatch::ChunkDispatcher;
+use crate::fragment::bounded_runtime;
+use crate::functions::{AreaSpecRule, IntegerPredicateRule};
+use crate::guard::SqlLimits;
+use crate::plan::fold::FoldIntoFragment;
+use crate::plan::planner::SkyQueryPlanner;
+use crate::registry::state_builder;
+use crate::session::{Session, SessionOptions};
+use crate::tables::SnapshotIndex;
+use crate::{EngineError, Result};
+
+/// Snapshots kept arranged for planning; one is current per database, the rest serve old tickets.
+const INDEXED_SNAPSHOTS: u64 = 64;
+
+/// How a coordinator plans and merges.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Partitions of a merge plan; at least 2.
+    pub target_partitions: usize,
+    /// Memory of all merge plans together.
+    pub memory_bytes: usize,
+    /// Folder for what merge plans spill.
+    pub spill_dir: PathBuf,
+    /// Most bytes spilled at once.
+    pub spill_bytes: u64,
+    /// Limits on SQL text, checked before planning.
+    pub limits: SqlLimits,
+    /// Database in which unqualified tables are looked up first.
+    pub default_database: Option<String>,
+    /// Where planning and merging run, apart from the network: its threads need stacks of 16 MiB,
+    /// because planners recurse.
+    pub runtime: Handle,
+}
+
+/// Plans and runs queries; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Arc<dyn CatalogStore>,
+    pub(crate) dispatcher: Arc<dyn ChunkDispatcher>,
+    /// Everything of a session that does not depend on the query.
+    pub(crate) template: SessionState,
+    indices: Cache<SnapshotId, Arc<SnapshotIndex>>,
+}
+
+impl Engine {
+    /// Builds the engine.
+    ///
+    /// # Errors
+    /// The spill folder cannot be used.
+    pub fn new(config: EngineConfig, store: Arc<dyn CatalogStore>, dispatcher: Arc<dyn ChunkDispatcher>) -> Result<Self> {
+        std::fs::create_dir_all(&config.spill_dir)
+            .map_err(|e| EngineError::Internal(format!("cannot create the spill folder {}: {e}", config.spill_dir.display())))?;
+        let runtime = bounded_runtime(config.memory_bytes, config.spill_dir.clone(), config.spill_bytes)?;
+        let template = template(&config, &runtime);
+        Ok(Engine {
+            shared: Arc::new(Shared {
+                config,
+                store,
+                dispatcher,
+                template,
+                indices: Cache::new(INDEXED_SNAPSHOTS),
+            }),
+        })
+    }
+
+    /// Opens a session on the current snapshots, or on those named.
+    ///
+    /// # Errors
+    /// The catalog store fails, or a named snapshot no longer exists.
+    pub async fn session(&self, options: SessionOptions) -> Result<Session> {
+        let snapshots = match &options.snapshots {
+            None => self.shared.store.current_snapshots().await?,
+            Some(named) => {
+                let mut snapshots = Vec::with_capacity(named.len());
+                for (_, snapshot) in named {
+                    snapshots.push(self.shared.store.snapshot(*snapshot).await?);
+                }
+                snapshots
+            }
+        };
+        let mut indices = Vec::with_capacity(snapshots.len());
+        for snapshot in &snapshots {
+            indices.push(match self.shared.indices.get(&snapshot.id) {
+                Some(index) => index,
+                None => {
+                    let index = Arc::new(SnapshotIndex::build(snapshot)?);
+                    self.shared.indices.insert(snapshot.id, Arc::clone(&index));
+                    index
+                }
+            });
+        }
+        Ok(Session::new(self.clone(), options, snapshots, indices))
+    }
+}
+
+fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
+    let fragment_config = SessionConfig::new()
+        .with_target_partitions(1)
+        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+    let fragments = state_builder(fragment_config).with_runtime_env(Arc::clone(runtime)).build();
+    let session_config = SessionConfig::new()
+        .with_target_partitions(config.target_partitions.max(2))
+        .with_default_catalog_and_schema(CATALOG, "information_schema")
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+        .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
+    // Folding comes first: it needs each node directly on its leaf.
+    let mut rules = vec![Arc::new(FoldIntoFragment) as _];
+    rules.extend(PhysicalOptimizer::new().rules);
+    state_builder(session_config)
+        .with_runtime_env(Arc::clone(runtime))
+        .with_analyzer_rule(Arc::new(AreaSpecRule))
+        .with_analyzer_rule(Arc::new(IntegerPredicateRule))
+        .with_physical_optimizer_rules(rules)
+        .with_query_planner(Arc::new(SkyQueryPlanner { fragments: Arc::new(fragments) }))
+        .build()
+}
+
+/// The one Flight SQL catalog.
+pub(crate) const CATALOG: &str = "skyflight";

@@ -1,0 +1,311 @@
+//! Which parts of a plan may run inside a chunk, proved on the optimized logical plan.
+//!
+//! A sub-plan is local when its answer is the union of its answers on each chunk. Each maximal
+//! local sub-plan is wrapped in a [`ChunkLocal`] with the chunks it needs; what is not local is
+//! left above and runs in the merge plan, which is always right.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
+use datafusion::datasource::source_as_provider;
+use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, TableScan};
+use skyflight_catalog::TableKind;
+use skyflight_sky::ChunkId;
+
+use crate::plan::local::{ChunkChoice, ChunkLocal};
+use crate::prune::{ChunkSet, chunks_of};
+use crate::tables::{DatabaseIndex, SkyTable, contains_subquery};
+
+/// What an output column of a local sub-plan is to the sky.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Right ascension of the director row whose chunk this is.
+    DirectorRa,
+    /// Declination of the same.
+    DirectorDec,
+    /// An id that decides the chunk: equal values lie in the same chunk.
+    Key,
+}
+
+/// Where an output column comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Index of the scan in the sub-plan.
+    pub(crate) scan: usize,
+    /// What the column is.
+    pub(crate) role: Role,
+}
+
+/// Wraps every maximal local sub-plan, also inside sub-queries.
+pub(crate) fn mark_local(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    plan.transform_down_with_subqueries(|node| {
+        if !reads_tables(&node) {
+            return Ok(Transformed::no(node));
+        }
+        match prove(&node) {
+            Ok(local) => {
+                let marked = LogicalPlan::Extension(Extension { node: Arc::new(local.into_node(node)) });
+                Ok(Transformed::new(marked, true, TreeNodeRecursion::Jump))
+            }
+            Err(_) => Ok(Transformed::no(node)),
+        }
+    })
+    .map(|t| t.data)
+}
+
+/// Only nodes that can be local are tried; a scan below is found on the way down.
+fn reads_tables(node: &LogicalPlan) -> bool {
+    matches!(
+        node,
+        LogicalPlan::TableScan(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::Projection(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Join(_)
+    )
+}
+
+/// Why a sub-plan is not local.
+struct NotLocal;
+
+type Proof<T> = std::result::Result<T, NotLocal>;
+
+/// A sub-plan proved local.
+struct Local {
+    scans: Vec<Arc<SkyTable>>,
+    /// Origin of each output column, where it has a role.
+    columns: Vec<Option<Origin>>,
+    /// Chunks outside which the sub-plan has no rows; `None` when it reads replicated tables
+    /// only and gives the same rows everywhere.
+    chunks: Option<ChunkSet>,
+    /// The partitioned database it reads, with `chunks`.
+    database: Option<Arc<DatabaseIndex>>,
+    reason: String,
+}
+
+impl Local {
+    fn into_node(self, plan: LogicalPlan) -> ChunkLocal {
+        let partitioned = self.scans.iter().filter(|t| !t.is_replicated());
+        let mut all: Vec<ChunkId> = partitioned.flat_map(|t| t.chunks.keys().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let choice = match self.chunks {
+            None => ChunkChoice { chunks: vec![ChunkId::EVERYWHERE], total: 1 },
+            Some(ChunkSet::All) => ChunkChoice { total: all.len(), chunks: all },
+            Some(ChunkSet::Some(chunks)) => ChunkChoice { total: all.len(), chunks },
+        };
+        ChunkLocal { plan, choice: Arc::new(choice), tables: self.scans, reason: self.reason }
+    }
+}
+
+fn prove(plan: &LogicalPlan) -> Proof<Local> {
+    if plan.expressions().iter().any(contains_subquery) {
+        return Err(NotLocal);
+    }
+    match plan {
+        LogicalPlan::TableScan(scan) => prove_scan(scan),
+        LogicalPlan::SubqueryAlias(alias) => prove(&alias.input),
+        LogicalPlan::Filter(filter) => {
+            let mut local = prove(&filter.input)?;
+            let chunks = predicate_chunks(&filter.predicate, filter.input.schema(), &local);
+            local.chunks = local.chunks.map(|own| own.intersect(chunks));
+            Ok(local)
+        }
+        LogicalPlan::Projection(projection) => {
+            let mut local = prove(&projection.input)?;
+            let schema = projection.input.schema();
+            local.columns = projection.expr.iter().map(|e| origin_of(e, schema, &local.columns)).collect();
+            Ok(local)
+        }
+        LogicalPlan::Join(join) => prove_join(join),
+        _ => Err(NotLocal),
+    }
+}
+
+fn prove_scan(scan: &TableScan) -> Proof<Local> {
+    let provider = source_as_provider(&scan.source).map_err(|_| NotLocal)?;
+    let table = sky_table(&provider).ok_or(NotLocal)?;
+    let columns = scan
+        .projected_schema
+        .fields()
+        .iter()
+        .map(|field| role_of(&table, field.name()).map(|role| Origin { scan: 0, role }))
+        .collect();
+    let replicated = table.is_replicated();
+    let mut local = Local {
+        columns,
+        chunks: (!replicated).then(|| ChunkSet::Some(table.chunks.keys().copied().collect())),
+        database: (!replicated).then(|| Arc::clone(&table.database)),
+        reason: format!("{} {}", table.table.kind, table.table.name),
+        scans: vec![Arc::clone(&table)],
+    };
+    // Filters of a scan may name columns that it does not put out.
+    let whole = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &table.schema).map_err(|_| NotLocal)?;
+    let all_columns: Vec<Option<Origin>> = table
+        .schema
+        .fields()
+        .iter()
+        .map(|field| role_of(&table, field.name()).map(|role| Origin { scan: 0, role }))
+        .collect();
+    for filter in &scan.filters {
+        let chunks = chunks_where(filter, &whole, &all_columns, &local);
+        local.chunks = local.chunks.map(|own| own.intersect(chunks));
+    }
+    Ok(local)
+}
+
+/// The catalog table behind a provider, where it is one of ours.
+fn sky_table(provider: &Arc<dyn TableProvider>) -> Option<Arc<SkyTable>> {
+    let any: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(provider) as _;
+    any.downcast::<SkyTable>().ok()
+}
+
+fn role_of(table: &SkyTable, column: &str) -> Option<Role> {
+    if table.locality_key().is_some_and(|(key, _)| key == column) {
+        return Some(Role::Key);
+    }
+    if table.table.kind != TableKind::Director {
+        // A child lies in its director's chunk, wherever its own position is.
+        return None;
+    }
+    let is = |name: &Option<String>| name.as_deref() == Some(column);
+    if is(&table.table.ra_column) {
+        Some(Role::DirectorRa)
+    } else if is(&table.table.dec_column) {
+        Some(Role::DirectorDec)
+    } else {
+        None
+    }
+}
+
+fn predicate_chunks(predicate: &Expr, schema: &DFSchema, local: &Local) -> ChunkSet {
+    chunks_where(predicate, schema, &local.columns, local)
+}
+
+fn chunks_where(predicate: &Expr, schema: &DFSchema, columns: &[Option<Origin>], local: &Local) -> ChunkSet {
+    match local.database.as_ref().and_then(|d| d.scheme.as_ref()) {
+        Some(scheme) => chunks_of(predicate, scheme.as_ref(), &|expr| origin_of(expr, schema, columns)),
+        None => ChunkSet::All,
+    }
+}
+
+/// The origin of an expression that passes a column through unchanged.
+fn origin_of(expr: &Expr, schema: &DFSchema, columns: &[Option<Origin>]) -> Option<Origin> {
+    match expr {
+        Expr::Column(column) => columns.get(index_of(schema, column)?).copied().flatten(),
+        Expr::Alias(alias) => origin_of(&alias.expr, schema, columns),
+        Expr::Cast(cast) => {
+            // Widening keeps the value; anything else may not.
+            use datafusion::arrow::datatypes::DataType::{Float32, Float64, Int8, Int16, Int32, Int64};
+            use datafusion::logical_expr::ExprSchemable;
+            let from = cast.expr.get_type(schema).ok()?;
+            let widens = matches!(
+                (&from, cast.field.data_type()),
+                (Float32, Float64) | (Int8 | Int16 | Int32, Int64) | (Int8 | Int16, Int32)
+            ) || &from == cast.field.data_type();
+            widens.then(|| origin_of(&cast.expr, schema, columns)).flatten()
+        }
+        _ => None,
+    }
+}
+
+fn index_of(schema: &DFSchema, column: &Column) -> Option<usize> {
+    schema.maybe_index_of_column(column)
+}
+
+fn prove_join(join: &Join) -> Proof<Local> {
+    if join.null_aware || join.null_equality == NullEquality::NullEqualsNull {
+        return Err(NotLocal);
+    }
+    let left = prove(&join.left)?;
+    let right = prove(&join.right)?;
+    let keyed = match (&left.database, &right.database) {
+        (Some(a), Some(b)) => {
+            if a.snapshot != b.snapshot || !joined_on_key(join, &left, &right) {
+                return Err(NotLocal);
+            }
+            true
+        }
+        _ => false,
+    };
+    let chunks = joined_chunks(join.join_type, &left, &right)?;
+    let reason = match (keyed, join.on.first()) {
+        (true, Some((l, r))) => format!("{} joined with {} on {l} = {r}", left.reason, right.reason),
+        _ => format!("{} joined with {}", left.reason, right.reason),
+    };
+    let shift = left.scans.len();
+    let moved = right.columns.iter().map(|o| o.map(|o| Origin { scan: o.scan + shift, ..o }));
+    let columns: Vec<Option<Origin>> = match join.join_type {
+        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => left.columns.iter().copied().chain(moved).collect(),
+        JoinType::LeftSemi | JoinType::LeftAnti => left.columns.clone(),
+        JoinType::RightSemi | JoinType::RightAnti => moved.collect(),
+        JoinType::LeftMark | JoinType::RightMark => return Err(NotLocal),
+    };
+    let database = left.database.clone().or_else(|| right.database.clone());
+    let mut scans = left.scans;
+    scans.extend(right.scans);
+    Ok(Local { scans, columns, chunks, database, reason })
+}
+
+/// Chunks in which a join can have rows, or not local where a replicated table is the side whose
+/// unmatched rows come out (they would come out of every chunk).
+fn joined_chunks(join_type: JoinType, left: &Local, right: &Local) -> Proof<Option<ChunkSet>> {
+    let (l, r) = (left.chunks.clone(), right.chunks.clone());
+    match (l, r) {
+        (None, None) => Ok(None),
+        (Some(l), None) => match join_type {
+            JoinType::Inner | JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => Ok(Some(l)),
+            _ => Err(NotLocal),
+        },
+        (None, Some(r)) => match join_type {
+            JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => Ok(Some(r)),
+            _ => Err(NotLocal),
+        },
+        (Some(l), Some(r)) => Ok(Some(match join_type {
+            JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi => l.intersect(r),
+            JoinType::Left | JoinType::LeftAnti => l,
+            JoinType::Right | JoinType::RightAnti => r,
+            JoinType::Full => l.union(r),
+            JoinType::LeftMark | JoinType::RightMark => return Err(NotLocal),
+        })),
+    }
+}
+
+/// True where an equality of the join keeps matching rows in one chunk.
+fn joined_on_key(join: &Join, left: &Local, right: &Local) -> bool {
+    join.on.iter().any(|(l, r)| {
+        let key = |expr: &Expr, schema: &DFSchema, side: &Local| {
+            origin_of(expr, schema, &side.columns)
+                .filter(|o| o.role == Role::Key)
+                .map(|o| Arc::clone(&side.scans[o.scan]))
+        };
+        match (key(l, join.left.schema(), left), key(r, join.right.schema(), right)) {
+            (Some(a), Some(b)) => co_located(&a, &b),
+            _ => false,
+        }
+    })
+}
+
+/// True where rows of `a` and `b` with the same key always lie in the same chunk.
+fn co_located(a: &SkyTable, b: &SkyTable) -> bool {
+    let (Some((_, director_a)), Some((_, director_b))) = (a.locality_key(), b.locality_key()) else {
+        return false;
+    };
+    if director_a != director_b || a.facts.ids_span_chunks || b.facts.ids_span_chunks {
+        return false;
+    }
+    match (a.table.kind, b.table.kind) {
+        (TableKind::Director, TableKind::Director) => true,
+        (TableKind::Director, TableKind::Child) => b.in_step,
+        (TableKind::Child, TableKind::Director) => a.in_step,
+        // Orphans lie where their own position is, so two of the same key may be apart. When one
+        // table has none, its rows are where the director's are, and the other's orphans match none.
+        (TableKind::Child, TableKind::Child) => {
+            a.in_step && b.in_step && (a.facts.orphans == 0 || b.facts.orphans == 0)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,356 @@
+//! The leaf of a merge plan: a fragment, and the chunks it must run on.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+    SendableRecordBatchStream,
+};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use skyflight_sky::ChunkId;
+
+use super::codec::encode_fragment;
+use super::local::ChunkChoice;
+use super::scan::ChunkScanExec;
+use crate::dispatch::{
+    ChunkDispatcher, ChunkList, DispatchRequest, FrameStream, PlannedChunk, QueryContext, QueryCounters,
+};
+use crate::frames::decode_frame;
+use crate::tables::{ChunkEntry, SkyTable};
+
+/// Who runs leaves, found in the session's configuration when a plan executes.
+#[derive(Debug, Clone)]
+pub(crate) struct LeafContext {
+    pub(crate) query: QueryContext,
+    pub(crate) dispatcher: Arc<dyn ChunkDispatcher>,
+}
+
+/// Runs `fragment` on `choice` and puts out the rows of all chunks in no particular order.
+///
+/// Its partitions share one stream: whichever is polled takes the next frame. So the rows come
+/// out once, however many of the partitions are read and however unevenly.
+#[derive(Debug)]
+pub(crate) struct ChunkDispatchExec {
+    fragment: Arc<dyn ExecutionPlan>,
+    choice: Arc<ChunkChoice>,
+    tables: Vec<Arc<SkyTable>>,
+    reason: String,
+    properties: Arc<PlanProperties>,
+    stream: Mutex<SharedStream>,
+}
+
+#[derive(Debug, Default)]
+enum SharedStream {
+    #[default]
+    NotStarted,
+    Started { leaf: Weak<Leaf>, finished: Arc<AtomicBool> },
+}
+
+/// The one stream of a running leaf.
+struct Leaf {
+    frames: tokio::sync::Mutex<FrameStream>,
+    /// Set when the last frame has been taken.
+    finished: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaf").finish_non_exhaustive()
+    }
+}
+
+impl ChunkDispatchExec {
+    pub(crate) fn new(
+        fragment: Arc<dyn ExecutionPlan>,
+        choice: Arc<ChunkChoice>,
+        tables: Vec<Arc<SkyTable>>,
+        reason: String,
+        partitions: usize,
+    ) -> Self {
+        // At least two, so that the planner keeps partial and final aggregation apart.
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(fragment.schema()),
+            Partitioning::UnknownPartitioning(partitions.max(2)),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        ChunkDispatchExec {
+            fragment,
+            choice,
+            tables,
+            reason,
+            properties: Arc::new(properties),
+            stream: Mutex::default(),
+        }
+    }
+
+    /// The same leaf with more work in its fragment.
+    pub(crate) fn with_fragment(&self, fragment: Arc<dyn ExecutionPlan>) -> Self {
+        ChunkDispatchExec::new(
+            fragment,
+            Arc::clone(&self.choice),
+            self.tables.clone(),
+            self.reason.clone(),
+            self.properties.partitioning.partition_count(),
+        )
+    }
+
+    pub(crate) fn fragment(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.fragment
+    }
+
+    pub(crate) fn choice(&self) -> &ChunkChoice {
+        &self.choice
+    }
+
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Workers that hold the chosen chunks.
+    pub(crate) fn worker_count(&self) -> usize {
+        self.chunk_list().map_or(0, |list| {
+            let mut seen: Vec<u16> = list.chunks.iter().flat_map(|c| c.workers.iter().copied()).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            seen.len()
+        })
+    }
+
+    /// True where every attempt on a chunk gives the same rows in the same order: one scan in one
+    /// partition, filters and projections of expressions that depend on nothing but their row.
+    pub(crate) fn is_deterministic(&self) -> bool {
+        let mut plan = &self.fragment;
+        loop {
+            if plan.downcast_ref::<ChunkScanExec>().is_some() {
+                return true;
+            }
+            let pure = if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+                !is_volatile(filter.predicate())
+            } else if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+                projection.expr().iter().all(|e| !is_volatile(&e.expr))
+            } else {
+                false
+            };
+            match plan.children().first() {
+                Some(child) if pure => plan = child,
+                _ => return false,
+            }
+        }
+    }
+
+    /// What to ask of the dispatcher.
+    pub(crate) fn request(&self, query: &QueryContext) -> Result<DispatchRequest> {
+        let chunks = self.chunk_list()?;
+        let counters = &query.counters;
+        QueryCounters::add(&counters.chunks_planned, chunks.chunks.len() as u64);
+        QueryCounters::add(&counters.chunks_total, self.choice.total as u64);
+        Ok(DispatchRequest {
+            query: query.clone(),
+            fragment: Arc::new(encode_fragment(&self.fragment)?),
+            schema: self.fragment.schema(),
+            chunks: Arc::new(chunks),
+            deterministic: self.is_deterministic(),
+        })
+    }
+
+    /// Files and replicas of each chosen chunk, in the order in which the fragment scans them.
+    fn chunk_list(&self) -> Result<ChunkList> {
+        let mut scans: Vec<&Arc<SkyTable>> = Vec::new();
+        for (database, table) in scan_names(&self.fragment)? {
+            let found = self.tables.iter().find(|t| t.database.name == database && t.table.name == table);
+            scans.push(found.ok_or_else(|| internal_datafusion_err!("a fragment scans {database}.{table}, which its leaf does not know"))?);
+        }
+        // Replicated tables may come from another database and number its workers otherwise.
+        let numbering = scans
+            .iter()
+            .find(|t| !t.is_replicated())
+            .or(scans.first())
+            .map(|t| Arc::clone(&t.database))
+            .ok_or_else(|| internal_datafusion_err!("a fragment without a scan"))?;
+        let everywhere: Vec<Option<ChunkEntry>> = scans
+            .iter()
+            .map(|t| t.is_replicated().then(|| renumbered(t, &numbering.workers)))
+            .collect();
+        let mut chunks = Vec::with_capacity(self.choice.chunks.len());
+        for chunk in &self.choice.chunks {
+            if let Some(planned) = planned_chunk(*chunk, &scans, &everywhere)? {
+                chunks.push(planned);
+            }
+        }
+        Ok(ChunkList { chunks, workers: numbering.workers.clone(), total: self.choice.total })
+    }
+}
+
+fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    datafusion::physical_expr_common::physical_expr::is_volatile(expr)
+}
+
+/// A replicated table's files, with workers numbered as in `workers`.
+fn renumbered(table: &SkyTable, workers: &[skyflight_catalog::WorkerId]) -> ChunkEntry {
+    let entry = table.chunks.get(&ChunkId::EVERYWHERE).cloned().unwrap_or_default();
+    let mut numbers: Vec<u16> = entry
+        .workers
+        .iter()
+        .filter_map(|w| workers.iter().position(|id| id == &table.database.workers[*w as usize]))
+        .map(|position| position as u16)
+        .collect();
+    numbers.sort_unstable();
+    ChunkEntry { workers: numbers, ..entry }
+}
+
+fn planned_chunk(
+    chunk: ChunkId,
+    scans: &[&Arc<SkyTable>],
+    everywhere: &[Option<ChunkEntry>],
+) -> Result<Option<PlannedChunk>> {
+    let mut planned = PlannedChunk { chunk, files: Vec::new(), files_per_scan: Vec::with_capacity(scans.len()), workers: Vec::new() };
+    let mut first = true;
+    for (scan, replicated) in scans.iter().zip(everywhere) {
+        let entry = replicated.as_ref().or_else(|| scan.chunks.get(&chunk));
+        let files = entry.map_or(&[][..], |e| &e.files[..]);
+        planned.files_per_scan.push(files.len() as u32);
+        planned.files.extend_from_slice(files);
+        let Some(entry) = entry.filter(|e| !e.files.is_empty()) else { continue };
+        if first {
+            planned.workers.clone_from(&entry.workers);
+            first = false;
+        } else {
+            planned.workers.retain(|w| entry.workers.binary_search(w).is_ok());
+        }
+    }
+    if first {
+        // No table has a file here, so the chunk has no rows.
+        return Ok(None);
+    }
+    if planned.workers.is_empty() {
+        return internal_err!("no single worker holds all files of chunk {chunk}; load the tables again so that they lie together");
+    }
+    Ok(Some(planned))
+}
+
+/// Database and table of each chunk scan of a fragment, in the order the worker finds them.
+fn scan_names(fragment: &Arc<dyn ExecutionPlan>) -> Result<Vec<(String, String)>> {
+    let mut names = Vec::new();
+    fragment.apply(|node| {
+        if let Some(leaf) = node.downcast_ref::<ChunkScanExec>() {
+            names.push((leaf.scan().database.clone(), leaf.scan().table.clone()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
+}
+
+impl DisplayAs for ChunkDispatchExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "ChunkDispatchExec: chunks={} of {}, workers={}, {}, because: {}",
+            self.choice.chunks.len(),
+            self.choice.total,
+            self.worker_count(),
+            if self.is_deterministic() { "streamed" } else { "held until each chunk is whole" },
+            self.reason,
+        )
+    }
+}
+
+/// The fragment as indented text, for EXPLAIN.
+pub(crate) fn fragment_text(leaf: &ChunkDispatchExec) -> String {
+    DisplayableExecutionPlan::new(leaf.fragment.as_ref()).indent(false).to_string()
+}
+
+impl ExecutionPlan for ChunkDispatchExec {
+    fn name(&self) -> &'static str {
+        "ChunkDispatchExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(self.with_fragment(Arc::clone(&self.fragment))))
+    }
+
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let schema = self.fragment.schema();
+        let leaf = self.leaf(&context)?;
+        let decode_schema = Arc::clone(&schema);
+        let rows = futures::stream::unfold(leaf, move |leaf| {
+            let schema = Arc::clone(&decode_schema);
+            async move {
+                let leaf = leaf?;
+                let frame = leaf.frames.lock().await.next().await;
+                match frame {
+                    Some(Ok(frame)) => Some((decode_frame(&frame, &schema).map_err(into_plan_error), Some(leaf))),
+                    Some(Err(error)) => Some((Err(into_plan_error(error)), None)),
+                    None => {
+                        leaf.finished.store(true, Ordering::Release);
+                        None
+                    }
+                }
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+}
+
+impl ChunkDispatchExec {
+    /// The shared stream, started by whichever partition comes first.
+    fn leaf(&self, context: &TaskContext) -> Result<Option<Arc<Leaf>>> {
+        let mut shared = self.stream.lock();
+        if let SharedStream::Started { leaf, finished } = &*shared {
+            let leaf = leaf.upgrade();
+            if leaf.is_none() && !finished.load(Ordering::Acquire) {
+                // Starting again would give rows twice, an empty answer would lose them.
+                return internal_err!("a leaf was read again after its reader gave up");
+            }
+            return Ok(leaf);
+        }
+        let leaf_context = context
+            .session_config()
+            .get_extension::<LeafContext>()
+            .ok_or_else(|| internal_datafusion_err!("a distributed plan ran outside a query"))?;
+        let request = self.request(&leaf_context.query)?;
+        let leaf = Arc::new(Leaf {
+            frames: tokio::sync::Mutex::new(leaf_context.dispatcher.dispatch(request)),
+            finished: Arc::default(),
+        });
+        *shared = SharedStream::Started { leaf: Arc::downgrade(&leaf), finished: Arc::clone(&leaf.finished) };
+        Ok(Some(leaf))
+    }
+}
+
+/// Carries one of our errors through DataFusion unharmed.
+pub(crate) fn into_plan_error(error: crate::EngineError) -> datafusion::error::DataFusionError {
+    datafusion::error::DataFusionError::External(Box::new(error))
+}

@@ -1,0 +1,8 @@
+//! Our own plan nodes, the rule that moves work below them, and how they travel.
+
+pub(crate) mod codec;
+pub(crate) mod dispatch;
+pub(crate) mod fold;
+pub(crate) mod local;
+pub(crate) mod planner;
+pub(crate) mod scan;

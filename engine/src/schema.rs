@@ -1,0 +1,90 @@
+//! Schemas: from the catalog's column records to Arrow, and from a plan's schema to the profile
+//! that every Flight SQL client reads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use skyflight_catalog::{Column, Table, TableKind};
+
+use crate::{EngineError, Result};
+
+/// Nested HEALPix index at order 29 of a row's position, stored in every partitioned table.
+pub const HEALPIX_COLUMN: &str = "_healpix_29";
+/// Field metadata key: what the column is to the sky, one of `ra`, `dec`, `id`, `director_key`.
+pub const ROLE_KEY: &str = "skyflight.role";
+/// Field metadata key: the kind of the table the column belongs to.
+pub const KIND_KEY: &str = "skyflight.kind";
+
+/// The Arrow schema of a table, with description, unit, UCD and role in field metadata.
+///
+/// # Errors
+/// A column whose type text the catalog holds is not an Arrow type.
+pub fn arrow_schema(table: &Table) -> Result<SchemaRef> {
+    let fields = table
+        .columns
+        .iter()
+        .map(|column| field(table, column))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn field(table: &Table, column: &Column) -> Result<Field> {
+    let data_type: DataType = column.data_type.parse().map_err(|e| {
+        EngineError::Corrupt(format!("column {}.{} has the unknown type {:?}: {e}", table.name, column.name, column.data_type))
+    })?;
+    let mut metadata = HashMap::from([(KIND_KEY.to_string(), table.kind.to_string())]);
+    let is = |role: &Option<String>| role.as_deref() == Some(column.name.as_str());
+    let role = if is(&table.ra_column) {
+        Some("ra")
+    } else if is(&table.dec_column) {
+        Some("dec")
+    } else if is(&table.director_key) && table.kind == TableKind::Child {
+        Some("director_key")
+    } else if is(&table.id_column) {
+        Some("id")
+    } else {
+        None
+    };
+    for (key, value) in [
+        (ROLE_KEY, role),
+        ("unit", column.unit.as_deref()),
+        ("ucd", column.ucd.as_deref()),
+        ("description", column.description.as_deref()),
+    ] {
+        if let Some(value) = value {
+            metadata.insert(key.to_string(), value.to_string());
+        }
+    }
+    Ok(Field::new(&column.name, data_type, column.nullable).with_metadata(metadata))
+}
+
+/// The schema a client sees: every field nullable; views, dictionaries and run-end encoding as
+/// their plain types; names kept. Our own metadata keys are dropped, units and UCDs stay.
+pub fn client_schema(schema: &Schema) -> SchemaRef {
+    let fields: Fields = schema.fields().iter().map(client_field).collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn client_field(field: &FieldRef) -> FieldRef {
+    let mut metadata = field.metadata().clone();
+    metadata.retain(|key, _| !key.starts_with("skyflight."));
+    Arc::new(
+        Field::new(field.name(), client_type(field.data_type()), true).with_metadata(metadata),
+    )
+}
+
+fn client_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::Float16 => DataType::Float32,
+        DataType::Dictionary(_, value) => client_type(value),
+        DataType::RunEndEncoded(_, values) => client_type(values.data_type()),
+        DataType::ListView(f) | DataType::List(f) => DataType::List(client_field(f)),
+        DataType::LargeListView(f) | DataType::LargeList(f) => DataType::LargeList(client_field(f)),
+        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(client_field(f), *n),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(client_field).collect()),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,321 @@
+//! A session: SQL text in, a planned query out, on fixed snapshots.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::sql::parser::Statement;
+use futures::StreamExt;
+use skyflight_catalog::{DatabaseId, Snapshot, SnapshotId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::{DispatchRequest, QueryContext};
+use crate::engine::{CATALOG, Engine};
+use crate::explain::ExplainExec;
+use crate::fragment::error_of;
+use crate::guard::parse_guarded;
+use crate::interrupt::{QueryCancel, protect};
+use crate::locality::mark_local;
+use crate::names::{self, NameCatalog};
+use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
+use crate::schema::client_schema;
+use crate::tables::{SessionCatalog, SnapshotIndex};
+use crate::{EngineError, Result};
+
+/// Batches that may wait between the merge plan and the network.
+const BATCHES_AHEAD: usize = 4;
+
+/// On whose behalf, and on what, a session works.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// The user.
+    pub user: String,
+    /// Database in which unqualified tables are looked up first.
+    pub default_database: Option<String>,
+    /// The snapshots to see; `None` means the current ones.
+    pub snapshots: Option<Vec<(DatabaseId, SnapshotId)>>,
+}
+
+/// A view of the catalog that does not change while it is held.
+#[derive(Debug, Clone)]
+pub struct Session {
+    engine: Engine,
+    options: SessionOptions,
+    catalog: Vec<Arc<Snapshot>>,
+    indices: Vec<Arc<SnapshotIndex>>,
+}
+
+impl Session {
+    pub(crate) fn new(engine: Engine, options: SessionOptions, catalog: Vec<Arc<Snapshot>>, indices: Vec<Arc<SnapshotIndex>>) -> Self {
+        Session { engine, options, catalog, indices }
+    }
+
+    /// The snapshots the session sees, one per database.
+    pub fn snapshots(&self) -> Vec<(DatabaseId, SnapshotId)> {
+        self.catalog.iter().map(|s| (s.database.id, s.id)).collect()
+    }
+
+    /// The databases and tables the session sees.
+    pub fn catalog(&self) -> &[Arc<Snapshot>] {
+        &self.catalog
+    }
+
+    /// Plans one statement, on the engine's runtime. Nothing is read yet.
+    ///
+    /// # Errors
+    /// The statement is not readable, too large, not allowed, names what does not exist, or means
+    /// nothing.
+    pub async fn plan(&self, sql: &str, query: QueryContext) -> Result<PlannedQuery> {
+        let session = self.clone();
+        let sql = sql.to_string();
+        let planning = self.engine.shared.config.runtime.spawn(async move { session.plan_here(&sql, query).await });
+        let abort = AbortOnDrop(planning.abort_handle());
+        let planned = planning.await;
+        drop(abort);
+        match planned {
+            Ok(planned) => planned,
+            Err(failure) if failure.is_cancelled() => Err(EngineError::Cancelled),
+            Err(failure) => Err(EngineError::Internal(format!("the planner failed: {failure}"))),
+        }
+    }
+
+    async fn plan_here(&self, sql: &str, query: QueryContext) -> Result<PlannedQuery> {
+        let mut statement = parse_guarded(sql, &self.engine.shared.config.limits)?;
+        names::resolve(&mut statement, &self.names())?;
+        let state = self.state(&query);
+        if let Statement::Explain(explain) = statement {
+            let (logical, plan) = self.merge_plan(&state, *explain.statement).await?;
+            let plan: Arc<dyn ExecutionPlan> = Arc::new(ExplainExec::new(&logical, plan, explain.options.analyze));
+            let schema = client_schema(&plan.schema());
+            return Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() });
+        }
+        let (logical, plan) = self.merge_plan(&state, statement).await?;
+        let schema = client_schema(logical.schema().as_arrow());
+        Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() })
+    }
+
+    /// The marked logical plan and the physical plan with its leaves.
+    async fn merge_plan(&self, state: &SessionState, statement: Statement) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
+        let logical = state
+            .statement_to_plan(statement)
+            .await
+            .map_err(error_of)?;
+        let optimized = state.optimize(&logical).map_err(error_of)?;
+        let marked = mark_local(optimized).map_err(error_of)?;
+        let physical = state
+            .query_planner()
+            .create_physical_plan(&marked, state)
+            .await
+            .map_err(error_of)?;
+        Ok((marked, physical))
+    }
+
+    fn names(&self) -> NameCatalog {
+        let default = self.options.default_database.clone().or_else(|| self.engine.shared.config.default_database.clone());
+        NameCatalog {
+            databases: self.indices.iter().map(|i| Arc::clone(&i.names)).collect(),
+            default_database: default,
+        }
+    }
+
+    /// DataFusion's state for one query: the shared template, this session's catalog, this
+    /// query's context and clock.
+    fn state(&self, query: &QueryContext) -> SessionState {
+        let shared = &self.engine.shared;
+        let config = shared
+            .template
+            .config()
+            .clone()
+            .with_extension(Arc::new(QueryCancel(query.cancel.clone())))
+            .with_extension(Arc::new(LeafContext { query: query.clone(), dispatcher: Arc::clone(&shared.dispatcher) }));
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_string(), Arc::new(SessionCatalog::new(&self.indices)));
+        let mut state = SessionStateBuilder::new_from_existing(shared.template.clone())
+            .with_session_id(query.id.to_string())
+            .with_config(config)
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
+        state.mark_start_execution();
+        state
+    }
+}
+
+/// A statement ready to run, once.
+#[derive(Debug)]
+pub struct PlannedQuery {
+    schema: SchemaRef,
+    plan: Arc<dyn ExecutionPlan>,
+    state: SessionState,
+    query: QueryContext,
+    engine: Engine,
+}
+
+impl PlannedQuery {
+    /// The schema that clients see, the same wherever it is told.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// Id, cancellation and counters.
+    pub fn query(&self) -> &QueryContext {
+        &self.query
+    }
+
+    /// The merge plan, for tests and EXPLAIN.
+    pub fn physical_plan(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.plan
+    }
+
+    /// The dispatch whose frames are exactly this query's rows in [`PlannedQuery::schema`]; `None`
+    /// where something has to be computed above the workers.
+    ///
+    /// # Errors
+    /// The fragment cannot be encoded.
+    pub fn relay(&self) -> Result<Option<DispatchRequest>> {
+        let mut plan = &self.plan;
+        if let Some(merged) = plan.downcast_ref::<CoalescePartitionsExec>()
+            && merged.fetch().is_none()
+        {
+            plan = merged.input();
+        }
+        let Some(leaf) = plan.downcast_ref::<ChunkDispatchExec>() else { return Ok(None) };
+        if !same_types(&leaf.schema(), &self.schema) {
+            return Ok(None);
+        }
+        leaf.request(&self.query).map(Some).map_err(error_of)
+    }
+
+    /// Runs the query on the engine's runtime and gives its rows in [`PlannedQuery::schema`].
+    /// Dropping the stream cancels the query; so does its token.
+    ///
+    /// # Errors
+    /// The plan cannot be started.
+    pub fn execute(&self) -> Result<SendableRecordBatchStream> {
+        let cancel = self.query.cancel.clone();
+        let plan = protect(Arc::clone(&self.plan), &cancel).map_err(error_of)?;
+        let task = self.state.task_ctx();
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let schema = self.schema();
+        let running = self.engine.shared.config.runtime.spawn(async move {
+            let rows = match execute_stream(plan, task) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            };
+            forward(rows, schema, sender, cancel).await;
+        });
+        let guard = CancelOnDrop { cancel: self.query.cancel.clone(), task: running };
+        let schema = self.schema();
+        let rows = futures::stream::unfold((receiver, Some(guard)), |(mut receiver, guard)| async move {
+            let mut guard = guard?;
+            if let Some(batch) = receiver.recv().await {
+                // After an error nothing follows.
+                let guard = batch.is_ok().then_some(guard);
+                return Some((batch, (receiver, guard)));
+            }
+            // The task has let go of the channel: it ended well, or it panicked and rows are missing.
+            match (&mut guard.task).await {
+                Ok(()) => {
+                    guard.disarm();
+                    None
+                }
+                Err(failure) => {
+                    let error = EngineError::Internal(format!("the merge plan failed: {failure}"));
+                    Some((Err(into_plan_error(error)), (receiver, None)))
+                }
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+}
+
+async fn forward(
+    mut rows: SendableRecordBatchStream,
+    schema: SchemaRef,
+    sender: mpsc::Sender<datafusion::error::Result<RecordBatch>>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let batch = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Some(Err(into_plan_error(EngineError::Cancelled))),
+            batch = rows.next() => batch,
+        };
+        let Some(batch) = batch else { return };
+        let batch = batch.and_then(|b| to_client(&b, &schema).map_err(into_plan_error));
+        let failed = batch.is_err();
+        if sender.send(batch).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Casts a batch to the client's schema: types, names and nullability as advertised.
+fn to_client(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                Ok(Arc::clone(column))
+            } else {
+                cast(column, field.data_type()).map_err(|e| {
+                    EngineError::Internal(format!("column {} cannot be sent as {}: {e}", field.name(), field.data_type()))
+                })
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|e| EngineError::Internal(format!("a batch does not fit the advertised schema: {e}")))
+}
+
+/// True where batches of `from` have the bytes that `to` promises.
+fn same_types(from: &Schema, to: &Schema) -> bool {
+    from.fields().len() == to.fields().len()
+        && from.fields().iter().zip(to.fields()).all(|(a, b)| same_type(a.data_type(), b.data_type()))
+}
+
+fn same_type(a: &DataType, b: &DataType) -> bool {
+    a.equals_datatype(b)
+}
+
+/// Cancels a query whose rows nobody reads any more.
+struct CancelOnDrop {
+    cancel: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl CancelOnDrop {
+    fn disarm(&mut self) {
+        // A fresh token: dropping the guard must not mark a finished query as cancelled.
+        self.cancel = CancellationToken::new();
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.task.abort();
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,293 @@
+//! What a session can name: the tables of its snapshots, as DataFusion sees them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use skyflight_catalog::{
+    FileId, FileKind, Snapshot, SnapshotId, Table, TableFacts, TableKind, TableSnapshot, TransactionId, WorkerId,
+};
+use skyflight_sky::{ChunkId, Scheme};
+
+use crate::Result;
+use crate::names::{NameDatabase, NameTable};
+use crate::plan::scan::{ChunkScan, ChunkScanExec};
+use crate::schema::arrow_schema;
+
+/// A snapshot arranged for planning: built once, shared by every query on it.
+#[derive(Debug)]
+pub(crate) struct SnapshotIndex {
+    pub(crate) database: Arc<DatabaseIndex>,
+    pub(crate) tables: Vec<Arc<SkyTable>>,
+    pub(crate) names: Arc<NameDatabase>,
+}
+
+/// What the tables of one database on one snapshot have in common.
+#[derive(Debug)]
+pub(crate) struct DatabaseIndex {
+    pub(crate) name: String,
+    pub(crate) snapshot: SnapshotId,
+    pub(crate) scheme: Option<Arc<dyn Scheme>>,
+    /// Workers named by index in [`ChunkEntry::workers`].
+    pub(crate) workers: Vec<WorkerId>,
+}
+
+/// The files of one table in one chunk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChunkEntry {
+    pub(crate) files: Vec<FileId>,
+    pub(crate) rows: u64,
+    /// Workers that hold all of `files`, ascending.
+    pub(crate) workers: Vec<u16>,
+}
+
+/// One table on one snapshot.
+#[derive(Debug)]
+pub(crate) struct SkyTable {
+    pub(crate) database: Arc<DatabaseIndex>,
+    pub(crate) table: Table,
+    pub(crate) facts: TableFacts,
+    pub(crate) schema: SchemaRef,
+    pub(crate) chunks: BTreeMap<ChunkId, ChunkEntry>,
+    /// For a child: no director row came or moved after its rows were placed beside it. A child
+    /// out of step is still read right, but its joins run in the merge plan.
+    pub(crate) in_step: bool,
+}
+
+impl SnapshotIndex {
+    /// Arranges a snapshot.
+    ///
+    /// # Errors
+    /// A record that cannot be understood: a scheme that builds no chunks, an unknown type.
+    pub(crate) fn build(snapshot: &Snapshot) -> Result<SnapshotIndex> {
+        let scheme = snapshot
+            .database
+            .scheme
+            .as_ref()
+            .map(|spec| spec.build())
+            .transpose()
+            .map_err(|e| crate::EngineError::Corrupt(format!("the scheme of database {}: {e}", snapshot.database.name)))?;
+        let mut workers = WorkerNumbers::default();
+        let mut entries = Vec::with_capacity(snapshot.tables.len());
+        for table in &snapshot.tables {
+            entries.push(table_chunks(table, &mut workers));
+        }
+        let database = Arc::new(DatabaseIndex {
+            name: snapshot.database.name.clone(),
+            snapshot: snapshot.id,
+            scheme,
+            workers: workers.ids,
+        });
+        let mut tables = Vec::with_capacity(entries.len());
+        let mut names = NameDatabase { name: database.name.clone(), tables: Vec::new() };
+        for (table, chunks) in snapshot.tables.iter().zip(entries) {
+            let schema = arrow_schema(&table.table)?;
+            names.tables.push(Arc::new(NameTable {
+                name: table.table.name.clone(),
+                columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
+            }));
+            tables.push(Arc::new(SkyTable {
+                database: Arc::clone(&database),
+                table: table.table.clone(),
+                facts: table.facts,
+                schema,
+                chunks,
+                in_step: in_step(snapshot, table),
+            }));
+        }
+        Ok(SnapshotIndex { database, tables, names: Arc::new(names) })
+    }
+
+    pub(crate) fn table(&self, name: &str) -> Option<&Arc<SkyTable>> {
+        self.tables.iter().find(|t| t.table.name == name)
+    }
+}
+
+/// Gives each worker a small number.
+#[derive(Default)]
+struct WorkerNumbers {
+    ids: Vec<WorkerId>,
+    numbers: HashMap<WorkerId, u16>,
+}
+
+impl WorkerNumbers {
+    fn of(&mut self, worker: &WorkerId) -> u16 {
+        if let Some(number) = self.numbers.get(worker) {
+            return *number;
+        }
+        let number = self.ids.len() as u16;
+        self.ids.push(worker.clone());
+        self.numbers.insert(worker.clone(), number);
+        number
+    }
+}
+
+fn table_chunks(table: &TableSnapshot, workers: &mut WorkerNumbers) -> BTreeMap<ChunkId, ChunkEntry> {
+    let mut chunks: BTreeMap<ChunkId, ChunkEntry> = BTreeMap::new();
+    for file in table.files.iter().filter(|f| f.kind == FileKind::Rows) {
+        let mut holders: Vec<u16> = file.workers.iter().map(|w| workers.of(w)).collect();
+        holders.sort_unstable();
+        let entry = chunks.entry(file.chunk).or_default();
+        if entry.files.is_empty() {
+            entry.workers = holders;
+        } else {
+            entry.workers.retain(|w| holders.contains(w));
+        }
+        entry.files.push(file.id);
+        entry.rows += file.rows;
+    }
+    for entry in chunks.values_mut() {
+        // Files are read in the order they were written, on every replica and every attempt.
+        entry.files.sort_unstable();
+    }
+    chunks
+}
+
+/// First and last transaction that wrote rows of a table; `None` when it is empty.
+fn written(table: &TableSnapshot) -> Option<(TransactionId, TransactionId)> {
+    let rows = table.files.iter().filter(|f| f.kind == FileKind::Rows);
+    rows.map(|f| f.id.transaction()).fold(None, |seen, t| match seen {
+        None => Some((t, t)),
+        Some((first, last)) => Some((first.min(t), last.max(t))),
+    })
+}
+
+fn in_step(snapshot: &Snapshot, child: &TableSnapshot) -> bool {
+    if child.table.kind != TableKind::Child {
+        return true;
+    }
+    let director = snapshot.tables.iter().find(|t| Some(&t.table.name) == child.table.director.as_ref());
+    let Some(director) = director else { return false };
+    match (written(director), written(child)) {
+        (Some((first, last)), Some((child_first, _))) => {
+            first <= child_first && (last <= child_first || child.facts.orphans == 0)
+        }
+        (None, Some(_)) => false,
+        (_, None) => true,
+    }
+}
+
+impl SkyTable {
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.table.kind == TableKind::Replicated
+    }
+
+    /// The column whose equality keeps a join inside a chunk, with the director it refers to.
+    pub(crate) fn locality_key(&self) -> Option<(&str, &str)> {
+        match self.table.kind {
+            TableKind::Director => Some((self.table.id_column.as_deref()?, &self.table.name)),
+            TableKind::Child => Some((self.table.director_key.as_deref()?, self.table.director.as_deref()?)),
+            TableKind::Replicated => None,
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for SkyTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|filter| {
+                if contains_subquery(filter) || filter.is_volatile() {
+                    TableProviderFilterPushDown::Unsupported
+                } else {
+                    TableProviderFilterPushDown::Inexact
+                }
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
+        let predicate = conjunction(filters.to_vec())
+            .map(|filter| state.create_physical_expr(filter, &df_schema))
+            .transpose()?;
+        let scan = ChunkScan {
+            database: self.database.name.clone(),
+            table: self.table.name.clone(),
+            replicated: self.is_replicated(),
+            overlap: false,
+            table_schema: Arc::clone(&self.schema),
+            projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
+            predicate,
+            limit,
+        };
+        Ok(Arc::new(ChunkScanExec::try_new(scan)?))
+    }
+}
+
+/// True where an expression holds a query of its own, which a fragment must not.
+pub(crate) fn contains_subquery(expr: &Expr) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    expr.exists(|e| {
+        Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..)))
+    })
+    .unwrap_or(true)
+}
+
+/// The Flight SQL catalog `skyflight`: one schema for each database of the session.
+#[derive(Debug)]
+pub(crate) struct SessionCatalog {
+    databases: Vec<(String, Arc<SessionDatabase>)>,
+}
+
+impl SessionCatalog {
+    pub(crate) fn new(snapshots: &[Arc<SnapshotIndex>]) -> Self {
+        let databases = snapshots
+            .iter()
+            .map(|s| (s.database.name.clone(), Arc::new(SessionDatabase(Arc::clone(s)))))
+            .collect();
+        SessionCatalog { databases }
+    }
+}
+
+impl CatalogProvider for SessionCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        self.databases.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let (_, database) = self.databases.iter().find(|(n, _)| n == name)?;
+        Some(Arc::clone(database) as Arc<dyn SchemaProvider>)
+    }
+}
+
+#[derive(Debug)]
+struct SessionDatabase(Arc<SnapshotIndex>);
+
+#[async_trait]
+impl SchemaProvider for SessionDatabase {
+    fn table_names(&self) -> Vec<String> {
+        self.0.tables.iter().map(|t| t.table.name.clone()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        Ok(self.0.table(name).map(|t| Arc::clone(t) as Arc<dyn TableProvider>))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.table(name).is_some()
+    }
+}

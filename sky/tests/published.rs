@@ -35,7 +35,7 @@ fn separation_of_arcturus_and_spica() {
 /// IAU SOFA, test program t_sofa_c: `iauPas(1.0, 0.1, 0.2, -1.0)` = -2.724544922932270424 rad.
 #[test]
 fn position_angle_of_sofa() {
-    let expected = (-2.724544922932270424_f64).to_degrees() + 360.0;
+    let expected = (-2.724_544_922_932_270_4_f64).to_degrees() + 360.0;
     close(
         position_angle(at_radians(1.0, 0.1), at_radians(0.2, -1.0)),
         expected,

@@ -1,0 +1,169 @@
+//! A connection to a Flight SQL server.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::CommandGetTables;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::{FlightEndpoint, FlightInfo};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{ClientError, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server may send frames above tonic's default of 4 MiB.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// A connection; clones share it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    client: FlightSqlServiceClient<Channel>,
+}
+
+/// A table as the server names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+}
+
+impl Connection {
+    /// Connects without naming a user.
+    ///
+    /// # Errors
+    /// `url` is no `http://host:port`, or nobody answers there within 5 s.
+    pub async fn open(url: &str) -> Result<Connection> {
+        let endpoint = Endpoint::from_shared(url.to_string())
+            .map_err(|_| ClientError::Address { url: url.to_string() })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|cause| ClientError::Connect { url: url.to_string(), cause })?;
+        let inner = FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Connection { client: FlightSqlServiceClient::new_from_inner(inner) })
+    }
+
+    /// Names the user of what follows; the server answers with a token that is sent from then on.
+    ///
+    /// # Errors
+    /// The server does not take the user.
+    pub async fn log_in(&mut self, user: &str, password: &str) -> Result<()> {
+        self.client.handshake(user, password).await?;
+        Ok(())
+    }
+
+    /// Sends a header with every call, for example `x-skyflight-schema`.
+    pub fn set_header(&mut self, name: &str, value: &str) {
+        self.client.set_header(name, value);
+    }
+
+    /// Runs a query. Rows arrive as they are polled; dropping them cancels the query.
+    ///
+    /// # Errors
+    /// The server's own, with its gRPC code.
+    pub async fn query(&mut self, sql: &str) -> Result<Rows> {
+        let info = self.client.execute(sql.to_string(), None).await?;
+        self.rows(info)
+    }
+
+    /// The schema of a query's rows, without running it.
+    ///
+    /// # Errors
+    /// The server's own, with its gRPC code.
+    pub async fn schema(&mut self, sql: &str) -> Result<SchemaRef> {
+        let prepared = self.client.prepare(sql.to_string(), None).await?;
+        let schema = prepared.dataset_schema()?.clone();
+        prepared.close().await?;
+        Ok(schema.into())
+    }
+
+    /// The tables the user may see, by database and name.
+    ///
+    /// # Errors
+    /// The server's own, with its gRPC code.
+    pub async fn tables(&mut self) -> Result<Vec<TableName>> {
+        let info = self.client.get_tables(CommandGetTables::default()).await?;
+        let mut rows = self.rows(info)?;
+        let mut tables = Vec::new();
+        while let Some(batch) = rows.try_next().await? {
+            let column = |name: &str| {
+                batch
+                    .column_by_name(name)
+                    .and_then(|c| c.as_string_opt::<i32>())
+                    .ok_or_else(|| ClientError::Protocol(format!("GetTables without {name}")))
+            };
+            let (databases, names) = (column("db_schema_name")?, column("table_name")?);
+            for (database, table) in databases.iter().zip(names.iter()) {
+                tables.push(TableName {
+                    database: database.unwrap_or_default().to_string(),
+                    table: table.unwrap_or_default().to_string(),
+                });
+            }
+        }
+        Ok(tables)
+    }
+
+    fn rows(&self, info: FlightInfo) -> Result<Rows> {
+        let schema = Schema::try_from(info.clone())?;
+        let client = self.client.clone();
+        let endpoints = futures::stream::iter(info.endpoint.into_iter().map(Ok));
+        let batches = endpoints
+            .and_then(move |endpoint| fetch(client.clone(), endpoint))
+            .try_flatten()
+            .boxed();
+        Ok(Rows { schema: schema.into(), batches })
+    }
+}
+
+/// Redeems one endpoint at the server the connection is to, which serves every ticket it issues.
+async fn fetch(
+    mut client: FlightSqlServiceClient<Channel>,
+    endpoint: FlightEndpoint,
+) -> Result<impl Stream<Item = Result<RecordBatch>>> {
+    let ticket = endpoint
+        .ticket
+        .ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".to_string()))?;
+    let batches = client.do_get(ticket).await?;
+    Ok(batches.map_err(ClientError::from))
+}
+
+/// The rows of a query, a batch at a time. An error is the last item.
+pub struct Rows {
+    schema: SchemaRef,
+    batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// The schema of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+}
+
+impl Stream for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.batches.poll_next_unpin(cx)
+    }
+}

@@ -1,0 +1,137 @@
+//! The Flight face of a worker: decodes, calls, encodes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use skyflight_catalog::TransactionId;
+use skyflight_proto::ticket::Body;
+use skyflight_proto::{DropTransactionResult, Message, wire};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::task::TaskStream;
+use crate::worker::{Worker, blocking};
+use crate::{WorkerError, put, task};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Flight of one worker: DoGet runs a task, DoPut takes a file, DoAction does the rest.
+pub(crate) struct WorkerService {
+    worker: Arc<Worker>,
+}
+
+impl WorkerService {
+    pub(crate) fn new(worker: Arc<Worker>) -> WorkerService {
+        WorkerService { worker }
+    }
+
+    async fn drop_transaction(&self, body: &[u8]) -> Result<Answers<arrow_flight::Result>, WorkerError> {
+        let Some(Body::DropTransaction(ticket)) = self.worker.verify(body)?.body else {
+            return Err(wrong_ticket(wire::ACTION_DROP_TRANSACTION));
+        };
+        let store = Arc::clone(&self.worker.store);
+        let files = blocking(move || store.drop_transaction(TransactionId(ticket.transaction))).await?;
+        Ok(one(DropTransactionResult { files }))
+    }
+
+    fn list_files(&self, body: &[u8]) -> Result<Answers<arrow_flight::Result>, WorkerError> {
+        let Some(Body::ListFiles(ticket)) = self.worker.verify(body)?.body else {
+            return Err(wrong_ticket(wire::ACTION_LIST_FILES));
+        };
+        let store = Arc::clone(&self.worker.store);
+        let receipts = stream::iter(store.files_of(&ticket.database))
+            .then(move |file| {
+                let store = Arc::clone(&store);
+                blocking(move || store.receipt(file))
+            })
+            .try_filter_map(async |receipt| Ok(receipt.map(|r| answer(&r))))
+            .map_err(Status::from);
+        Ok(Box::pin(receipts))
+    }
+}
+
+fn wrong_ticket(action: &str) -> WorkerError {
+    WorkerError::Invalid(format!("{action} takes a ticket of its own kind"))
+}
+
+fn answer(message: &impl Message) -> arrow_flight::Result {
+    arrow_flight::Result { body: message.encode_to_vec().into() }
+}
+
+fn one(message: impl Message) -> Answers<arrow_flight::Result> {
+    Box::pin(stream::iter([Ok(answer(&message))]))
+}
+
+fn not_here<T>(what: &str) -> Answer<T> {
+    Err(Status::unimplemented(format!("a worker has no {what}; connect to the coordinator for SQL")))
+}
+
+#[tonic::async_trait]
+impl FlightService for WorkerService {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = TaskStream;
+    type DoPutStream = Answers<PutResult>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<TaskStream> {
+        let ticket = self.worker.verify(&request.into_inner().ticket)?;
+        let Some(Body::Task(task)) = ticket.body else {
+            return Err(WorkerError::Invalid("DoGet on a worker takes the ticket of a task".into()).into());
+        };
+        Ok(Response::new(task::start(&self.worker, &ticket.query_id, task).await?))
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let receipt = put::receive(&self.worker, request.into_inner()).await?;
+        let result = PutResult { app_metadata: receipt.encode_to_vec().into() };
+        Ok(Response::new(Box::pin(stream::iter([Ok(result)]))))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let action = request.into_inner();
+        let answers = match action.r#type.as_str() {
+            wire::ACTION_DROP_TRANSACTION => self.drop_transaction(&action.body).await?,
+            wire::ACTION_LIST_FILES => self.list_files(&action.body)?,
+            wire::ACTION_PING => one(self.worker.status().await),
+            other => return not_here(&format!("action {:?}", other.chars().take(64).collect::<String>())),
+        };
+        Ok(Response::new(answers))
+    }
+
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        not_here("Handshake")
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        not_here("ListFlights")
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        not_here("GetFlightInfo")
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        not_here("PollFlightInfo")
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        not_here("GetSchema")
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        not_here("DoExchange")
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        not_here("ListActions")
+    }
+}

@@ -1,3 +1,21 @@
-//! Skyflight: server.
+//! The coordinator: Flight SQL for clients, the life of each query, and the dispatch of chunks to
+//! workers.
+//!
+//! [`start`] serves until [`RunningCoordinator::shutdown`]. A request arrives in `flight_sql`,
+//! `session` says whose it is, `query` gives it an id and a record that always closes, the engine
+//! plans it, and its rows come from the merge plan or, undecoded, from [`dispatch`].
 
+mod clock;
+mod cluster;
+mod config;
+mod coordinator;
 pub mod dispatch;
+mod error;
+mod flight_sql;
+mod query;
+mod session;
+
+pub use config::CoordinatorConfig;
+pub use coordinator::{RunningCoordinator, start};
+pub use error::ServerError;
+pub use session::LOCAL_USER;

@@ -1,0 +1,68 @@
+//! What a coordinator can be told. Values come checked; where they come from is the binary's affair.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skyflight_engine::guard::SqlLimits;
+use skyflight_proto::ClusterKeys;
+
+/// How a coordinator listens, plans and limits.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// The address of the Flight SQL port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The cluster's keys: the first signs tickets and tokens.
+    pub keys: Arc<ClusterKeys>,
+    /// The database in which unqualified names are looked up first, unless the client says another.
+    pub default_database: Option<String>,
+    /// How long the ticket of a statement's rows may be redeemed. Default 1 h.
+    pub ticket_ttl: Duration,
+    /// How long a bearer token is good. Default 24 h.
+    pub token_ttl: Duration,
+    /// How long a planned query waits to be fetched before it has to be planned again. Default 120 s.
+    pub plan_ttl: Duration,
+    /// Most planned queries that wait to be fetched. Default 1,000.
+    pub plans_waiting: usize,
+    /// Most queries that plan or run at a time; above it `ResourceExhausted`. Default 256.
+    pub max_queries: usize,
+    /// Limits on SQL text, checked before planning.
+    pub sql_limits: SqlLimits,
+    /// Threads that plan and merge, apart from the network's. Default: one for each processor.
+    pub threads: usize,
+    /// Partitions of a merge plan. Default: as many as threads, at least 2.
+    pub merge_partitions: usize,
+    /// Memory of all merge plans together, in bytes. Default 1 GiB.
+    pub memory_bytes: usize,
+    /// The folder for what merge plans spill.
+    pub spill_dir: PathBuf,
+    /// Most bytes spilled at once. Default 64 GiB.
+    pub spill_bytes: u64,
+    /// How long running queries may take to end at shutdown. Default 5 s.
+    pub shutdown_grace: Duration,
+}
+
+impl CoordinatorConfig {
+    /// The defaults, for a coordinator at `listen` with these keys that spills to `spill_dir`.
+    pub fn new(listen: SocketAddr, keys: Arc<ClusterKeys>, spill_dir: PathBuf) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        CoordinatorConfig {
+            listen,
+            keys,
+            default_database: None,
+            ticket_ttl: Duration::from_secs(3_600),
+            token_ttl: Duration::from_secs(24 * 3_600),
+            plan_ttl: Duration::from_secs(120),
+            plans_waiting: 1_000,
+            max_queries: 256,
+            sql_limits: SqlLimits::default(),
+            threads,
+            merge_partitions: threads.max(2),
+            memory_bytes: 1 << 30,
+            spill_dir,
+            spill_bytes: 64 << 30,
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}

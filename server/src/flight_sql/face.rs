@@ -1,0 +1,239 @@
+//! The Flight service of the coordinator: each method decodes, calls and encodes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::{Command, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
+    PollInfo, PutResult, Result as ActionResult, SchemaResult, Ticket,
+};
+use bytes::Bytes;
+use datafusion::arrow::datatypes::Schema;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use prost::Message;
+use skyflight_catalog::CatalogStore;
+use skyflight_engine::frames::encode_batch;
+use skyflight_proto::wire::ACTION_REGISTER_WORKER;
+use skyflight_proto::{ClusterKeys, TicketError};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use super::message_limit::MessageLimit;
+use super::metadata::{Question, decode_command};
+use super::rows::{FlightDataStream, frame_message, schema_message};
+use super::statement::{Announced, Statements, session_options};
+use super::{actions, put};
+use crate::cluster::register_worker;
+use crate::error::{bad_request, internal, status_of, unsupported};
+use crate::session::{Caller, Sessions, options};
+
+/// The response header that names the query, for logs on both sides.
+const QUERY_ID_HEADER: &str = "x-skyflight-query-id";
+
+/// The Flight SQL service.
+pub(crate) struct Face {
+    pub(crate) sessions: Sessions,
+    pub(crate) statements: Statements,
+    pub(crate) store: Arc<dyn CatalogStore>,
+    pub(crate) keys: Arc<ClusterKeys>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl FlightService for Face {
+    type HandshakeStream = crate::session::HandshakeStream;
+    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
+    type DoGetStream = FlightDataStream;
+    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
+    type DoExchangeStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+    type DoActionStream = BoxStream<'static, Result<ActionResult, Status>>;
+    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
+
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        self.sessions.handshake(request).await
+    }
+
+    async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        self.sessions.caller(request.metadata())?;
+        // Nothing is published under a path: what there is, is found by SQL.
+        Ok(Response::new(futures::stream::empty().boxed()))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let caller = self.sessions.caller(request.metadata())?;
+        let descriptor = request.into_inner();
+        match command_of(&descriptor)? {
+            Command::CommandStatementQuery(query) => {
+                actions::no_transaction(query.transaction_id.as_deref())?;
+                let announced = self.statements.announce(&caller, &query.query).await?;
+                statement_info(announced, descriptor)
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                let announced = self.statements.announce_prepared(&statement).await?;
+                statement_info(announced, descriptor)
+            }
+            command => {
+                // The ticket is the question itself: it gives nothing that the caller could not ask.
+                let schema = question_of(command)?.schema()?;
+                let ticket = descriptor.cmd.clone();
+                Ok(Response::new(info(&schema, ticket, descriptor)?))
+            }
+        }
+    }
+
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        self.sessions.caller(request.metadata())?;
+        Err(unsupported("PollFlightInfo is not supported yet; use GetFlightInfo and DoGet"))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let caller = self.sessions.caller(request.metadata())?;
+        let schema = match command_of(request.get_ref())? {
+            Command::CommandStatementQuery(query) => {
+                actions::no_transaction(query.transaction_id.as_deref())?;
+                self.statements.describe(&caller, &query.query).await?
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                self.statements.describe_prepared(&statement).await?
+            }
+            command => question_of(command)?.schema()?,
+        };
+        Ok(Response::new(SchemaResult { schema: actions::schema_bytes(&schema)? }))
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let caller = self.sessions.caller(request.metadata())?;
+        let limit = MessageLimit::of_headers(request.metadata())?;
+        // What cannot be read is no ticket of ours, wherever it was altered.
+        let Some(command) = decode_command(&request.get_ref().ticket) else { return Err(TicketError::Malformed.into()) };
+        let rows = match command {
+            Command::TicketStatementQuery(ticket) => self.statements.fetch(&ticket.statement_handle, limit).await?,
+            Command::CommandPreparedStatementQuery(query) => {
+                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                self.statements.fetch_prepared(&statement, limit).await?
+            }
+            command => {
+                let Some(question) = Question::of(command) else { return Err(TicketError::Malformed.into()) };
+                return self.answer(question, &caller, limit).await.map(Response::new);
+            }
+        };
+        let query_id = rows.query_id();
+        let mut response = Response::new(rows.boxed());
+        name_query(response.metadata_mut(), query_id);
+        Ok(response)
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let caller = self.sessions.caller(request.metadata())?;
+        let result = put::put(&self.statements, &caller, request.into_inner()).await?;
+        Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
+    }
+
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        self.sessions.caller(request.metadata())?;
+        Err(unsupported("DoExchange is not supported; Flight SQL does not use it"))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let (headers, _, action) = request.into_parts();
+        if action.r#type == ACTION_REGISTER_WORKER {
+            // A worker is believed for its ticket, not for who it is.
+            register_worker(&self.keys, self.store.as_ref(), &action.body).await?;
+            return Ok(results([]));
+        }
+        let caller = self.sessions.caller(&headers)?;
+        match action.r#type.as_str() {
+            actions::CREATE_PREPARED => {
+                Ok(results([actions::create_prepared(&self.statements, &caller, &action.body).await?]))
+            }
+            actions::CLOSE_PREPARED => actions::close_prepared(&action.body).map(|()| results([])),
+            options::SET => self.set_options(&caller, &action.body).await,
+            options::GET => Ok(results([Bytes::from(options::get(&caller))])),
+            options::CLOSE => Ok(results([Bytes::from(options::close())])),
+            _ => Err(actions::refuse(&action)),
+        }
+    }
+
+    async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        self.sessions.caller(request.metadata())?;
+        Ok(Response::new(futures::stream::iter(actions::list().into_iter().map(Ok)).boxed()))
+    }
+}
+
+impl Face {
+    async fn answer(&self, question: Question, caller: &Caller, limit: MessageLimit) -> Result<FlightDataStream, Status> {
+        let catalog = if question.needs_catalog() {
+            let session = self.statements.engine().session(session_options(caller, None)).await;
+            session.map_err(|error| status_of(&error, None))?.catalog().to_vec()
+        } else {
+            Vec::new()
+        };
+        let batch = question.answer(&catalog)?;
+        let schema = batch.schema();
+        let mut messages = vec![Ok(schema_message(&schema))];
+        for frame in encode_batch(&batch).map_err(|error| status_of(&error, None))? {
+            let pieces = limit.cut(frame, &schema).map_err(|error| status_of(&error, None))?;
+            messages.extend(pieces.into_iter().map(|piece| Ok(frame_message(piece))));
+        }
+        Ok(futures::stream::iter(messages).boxed())
+    }
+
+    async fn set_options(&self, caller: &Caller, body: &[u8]) -> Answer<<Self as FlightService>::DoActionStream> {
+        let (changed, answer) = options::set(caller, body, self.store.as_ref()).await?;
+        let mut response = results([Bytes::from(answer)]);
+        if let Some(changed) = changed {
+            let bearer = self.sessions.bearer(&self.sessions.token(&changed))?;
+            response.metadata_mut().insert("authorization", bearer);
+        }
+        Ok(response)
+    }
+}
+
+fn command_of(descriptor: &FlightDescriptor) -> Result<Command, Status> {
+    decode_command(&descriptor.cmd)
+        .ok_or_else(|| bad_request("the descriptor holds no Flight SQL command; paths and plain commands are not served"))
+}
+
+fn question_of(command: Command) -> Result<Question, Status> {
+    if let Command::CommandStatementSubstraitPlan(_) = command {
+        return Err(unsupported("Substrait plans are not supported; send SQL"));
+    }
+    let name = command.type_url().to_owned();
+    Question::of(command).ok_or_else(|| unsupported(format!("{name} is not a command that gives rows here")))
+}
+
+fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
+    let ticket = TicketStatementQuery { statement_handle: announced.ticket }.as_any().encode_to_vec();
+    let mut response = Response::new(info(&announced.schema, Bytes::from(ticket), descriptor)?);
+    name_query(response.metadata_mut(), announced.query_id);
+    Ok(response)
+}
+
+/// One endpoint without locations, which means here; how much comes is not known.
+fn info(schema: &Schema, ticket: Bytes, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+    Ok(FlightInfo::new()
+        .try_with_schema(schema)
+        .map_err(|e| internal("a schema cannot be encoded", e))?
+        .with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket)))
+        .with_descriptor(descriptor))
+}
+
+fn name_query(headers: &mut MetadataMap, id: Uuid) {
+    // A UUID is always a header value.
+    if let Ok(value) = id.to_string().parse() {
+        headers.insert(QUERY_ID_HEADER, value);
+    }
+}
+
+fn results(
+    bodies: impl IntoIterator<Item = Bytes, IntoIter: Send + 'static>,
+) -> Response<BoxStream<'static, Result<ActionResult, Status>>> {
+    Response::new(futures::stream::iter(bodies.into_iter().map(|body| Ok(ActionResult { body }))).boxed())
+}

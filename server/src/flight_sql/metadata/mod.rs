@@ -1,0 +1,158 @@
+//! What clients ask about the server and what it holds. Each command knows its schema, which is the
+//! specification's to the letter, and its rows.
+
+mod keys;
+mod pattern;
+mod sql_info;
+mod tables;
+mod types;
+
+use std::sync::Arc;
+
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::metadata::{GetCatalogsBuilder, GetDbSchemasBuilder, GetTablesBuilder};
+use arrow_flight::sql::{
+    Any, Command, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
+    CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
+    CommandGetXdbcTypeInfo,
+};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use skyflight_catalog::Snapshot;
+use tonic::Status;
+
+use crate::error::internal;
+use crate::session::options::CATALOG;
+use pattern::Pattern;
+
+/// The database of the tables that describe tables.
+const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// The one type of table. Some tools know only this word, others only `BASE TABLE`, so filters
+/// accept both.
+const TABLE: &str = "TABLE";
+
+/// A question about the server or what it holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Question {
+    Catalogs,
+    DbSchemas(CommandGetDbSchemas),
+    Tables(CommandGetTables),
+    TableTypes,
+    PrimaryKeys(CommandGetPrimaryKeys),
+    ExportedKeys(CommandGetExportedKeys),
+    ImportedKeys(CommandGetImportedKeys),
+    CrossReference(CommandGetCrossReference),
+    SqlInfo(CommandGetSqlInfo),
+    XdbcTypeInfo(CommandGetXdbcTypeInfo),
+}
+
+impl Question {
+    /// The question in a command. `None` where it is none.
+    pub(super) fn of(command: Command) -> Option<Question> {
+        Some(match command {
+            Command::CommandGetCatalogs(CommandGetCatalogs {}) => Question::Catalogs,
+            Command::CommandGetDbSchemas(command) => Question::DbSchemas(command),
+            Command::CommandGetTables(command) => Question::Tables(command),
+            Command::CommandGetTableTypes(CommandGetTableTypes {}) => Question::TableTypes,
+            Command::CommandGetPrimaryKeys(command) => Question::PrimaryKeys(command),
+            Command::CommandGetExportedKeys(command) => Question::ExportedKeys(command),
+            Command::CommandGetImportedKeys(command) => Question::ImportedKeys(command),
+            Command::CommandGetCrossReference(command) => Question::CrossReference(command),
+            Command::CommandGetSqlInfo(command) => Question::SqlInfo(command),
+            Command::CommandGetXdbcTypeInfo(command) => Question::XdbcTypeInfo(command),
+            _ => return None,
+        })
+    }
+
+    /// The schema of the answer.
+    pub(super) fn schema(&self) -> Result<SchemaRef, Status> {
+        Ok(match self {
+            Question::Catalogs => GetCatalogsBuilder::new().schema(),
+            Question::DbSchemas(_) => GetDbSchemasBuilder::new(None::<String>, None::<String>).schema(),
+            Question::Tables(command) => tables_builder(command.include_schema).schema(),
+            Question::TableTypes => CommandGetTableTypes {}.into_builder().schema(),
+            Question::PrimaryKeys(_) => keys::primary_schema(),
+            Question::ExportedKeys(_) | Question::ImportedKeys(_) | Question::CrossReference(_) => keys::foreign_schema(),
+            Question::SqlInfo(_) => sql_info::all().map_err(failed)?.schema(),
+            Question::XdbcTypeInfo(_) => types::all().map_err(failed)?.schema(),
+        })
+    }
+
+    /// True where the answer depends on what the caller's databases hold.
+    pub(super) fn needs_catalog(&self) -> bool {
+        match self {
+            Question::Catalogs | Question::TableTypes | Question::SqlInfo(_) | Question::XdbcTypeInfo(_) => false,
+            Question::DbSchemas(_)
+            | Question::Tables(_)
+            | Question::PrimaryKeys(_)
+            | Question::ExportedKeys(_)
+            | Question::ImportedKeys(_)
+            | Question::CrossReference(_) => true,
+        }
+    }
+
+    /// The answer, in the specification's order, for a caller who sees these databases.
+    ///
+    /// Errors: `Internal` when the catalog's records cannot be expressed.
+    pub(super) fn answer(self, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {
+        match self {
+            Question::Catalogs => {
+                let mut catalogs = GetCatalogsBuilder::new();
+                catalogs.append(CATALOG);
+                catalogs.build().map_err(failed)
+            }
+            Question::DbSchemas(command) => db_schemas(&command, catalog),
+            Question::Tables(command) => tables::answer(&command, catalog),
+            Question::TableTypes => {
+                let mut types = CommandGetTableTypes {}.into_builder();
+                types.append(TABLE);
+                types.build().map_err(failed)
+            }
+            Question::PrimaryKeys(command) => keys::primary(&command, catalog),
+            Question::ExportedKeys(command) => keys::exported(&command, catalog),
+            Question::ImportedKeys(command) => keys::imported(&command, catalog),
+            Question::CrossReference(command) => keys::cross_reference(&command, catalog),
+            Question::SqlInfo(command) => {
+                let all = sql_info::all().map_err(failed)?;
+                command.into_builder(&all).build().map_err(failed)
+            }
+            Question::XdbcTypeInfo(command) => {
+                let all = types::all().map_err(failed)?;
+                command.into_builder(&all).build().map_err(failed)
+            }
+        }
+    }
+}
+
+/// Decodes a Flight SQL command. `None` for bytes that are none.
+pub(super) fn decode_command(bytes: &[u8]) -> Option<Command> {
+    let any: Any = prost::Message::decode(bytes).ok()?;
+    Command::try_from(any).ok()
+}
+
+fn db_schemas(command: &CommandGetDbSchemas, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {
+    let wanted = Pattern::of_filter(command.db_schema_filter_pattern.as_deref());
+    let mut found = GetDbSchemasBuilder::new(None::<String>, None::<String>);
+    if in_catalog(command.catalog.as_deref()) {
+        let names = catalog.iter().map(|snapshot| snapshot.database.name.as_str());
+        for name in names.chain([INFORMATION_SCHEMA]).filter(|name| wanted.matches(name)) {
+            found.append(CATALOG, name);
+        }
+    }
+    found.build().map_err(failed)
+}
+
+fn tables_builder(include_schema: bool) -> GetTablesBuilder {
+    GetTablesBuilder::new(None::<String>, None::<String>, None::<String>, std::iter::empty::<String>(), include_schema)
+}
+
+/// Whether a catalog filter lets our one catalog pass: no filter does, an empty one asks for what
+/// has no catalog.
+fn in_catalog(filter: Option<&str>) -> bool {
+    filter.is_none_or(|name| name.eq_ignore_ascii_case(CATALOG))
+}
+
+fn failed(error: FlightError) -> Status {
+    internal("a metadata answer cannot be built", error)
+}

@@ -1,0 +1,185 @@
+//! A query's rows as Flight messages: the schema at once, then frames, then the end, which is an
+//! error unless every row was given.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow_flight::FlightData;
+use bytes::Bytes;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use skyflight_engine::dispatch::ChunkDispatcher;
+use skyflight_engine::fragment::error_of;
+use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
+use skyflight_engine::{EngineError, PlannedQuery, Result};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::message_limit::MessageLimit;
+use crate::error::status_of;
+use crate::query::{Place, QueryLife};
+
+/// Encoded frames that may wait for the network: about as many MiB.
+const FRAMES_AHEAD: usize = 4;
+
+/// The answer of DoGet.
+pub(super) type FlightDataStream = BoxStream<'static, Result<FlightData, Status>>;
+
+/// The rows of one query. Dropping it stops the query and closes its record.
+pub(super) struct Rows {
+    schema: SchemaRef,
+    /// The schema message, until it was sent.
+    opening: Option<FlightData>,
+    frames: BoxStream<'static, Result<Frame>>,
+    /// Pieces of a frame that was too large for one message.
+    cut: VecDeque<Frame>,
+    limit: MessageLimit,
+    query_id: Uuid,
+    life: QueryLife,
+    ended: bool,
+    _place: Place,
+}
+
+impl Rows {
+    /// Starts `planned`. Where its rows are exactly the workers' frames these are relayed
+    /// undecoded; otherwise the merge plan runs and its batches are encoded on `cpu`.
+    ///
+    /// Errors: the plan cannot be started; the record is then closed as failed.
+    pub(super) fn start(
+        planned: PlannedQuery,
+        mut life: QueryLife,
+        place: Place,
+        dispatcher: &Arc<dyn ChunkDispatcher>,
+        cpu: &Handle,
+        limit: MessageLimit,
+    ) -> Result<Rows, Status> {
+        life.executing();
+        let schema = planned.schema();
+        let query_id = planned.query().id;
+        let frames = planned.relay().and_then(|relay| match relay {
+            Some(request) => Ok(dispatcher.dispatch(request)),
+            None => Ok(encoded(planned.execute()?, cpu)),
+        });
+        match frames {
+            Ok(frames) => Ok(Rows {
+                opening: Some(schema_message(&schema)),
+                schema,
+                frames,
+                cut: VecDeque::new(),
+                limit,
+                query_id,
+                life,
+                ended: false,
+                _place: place,
+            }),
+            Err(error) => {
+                life.fail(&error);
+                Err(status_of(&error, Some(query_id)))
+            }
+        }
+    }
+
+    /// The query whose rows these are.
+    pub(super) fn query_id(&self) -> Uuid {
+        self.query_id
+    }
+
+    fn fail(&mut self, error: &EngineError) -> Status {
+        self.ended = true;
+        self.life.fail(error);
+        status_of(error, Some(self.query_id))
+    }
+
+    fn send(&mut self, frame: Frame) -> FlightData {
+        self.life.sent(frame.rows, (frame.header.len() + frame.body.len()) as u64);
+        frame_message(frame)
+    }
+}
+
+impl Stream for Rows {
+    type Item = Result<FlightData, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(opening) = self.opening.take() {
+            return Poll::Ready(Some(Ok(opening)));
+        }
+        loop {
+            if let Some(frame) = self.cut.pop_front() {
+                return Poll::Ready(Some(Ok(self.send(frame))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match std::task::ready!(self.frames.poll_next_unpin(context)) {
+                Some(Ok(frame)) if self.limit.fits(&frame) => return Poll::Ready(Some(Ok(self.send(frame)))),
+                Some(Ok(frame)) => match self.limit.cut(frame, &self.schema) {
+                    Ok(pieces) => self.cut = pieces,
+                    Err(error) => return Poll::Ready(Some(Err(self.fail(&error)))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(&error)))),
+                None => {
+                    self.ended = true;
+                    self.life.finish();
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+}
+
+/// The schema message that opens a stream.
+pub(super) fn schema_message(schema: &Schema) -> FlightData {
+    FlightData { data_header: encode_schema(schema), ..FlightData::default() }
+}
+
+/// A frame as a message; header and body are handed on, not copied.
+pub(super) fn frame_message(frame: Frame) -> FlightData {
+    FlightData { data_header: frame.header, data_body: frame.body, app_metadata: Bytes::new(), flight_descriptor: None }
+}
+
+/// Batches as frames, encoded by a task on `cpu` that keeps at most [`FRAMES_AHEAD`] ahead.
+fn encoded(mut batches: SendableRecordBatchStream, cpu: &Handle) -> BoxStream<'static, Result<Frame>> {
+    let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
+    let encoder = AbortOnDropHandle::new(cpu.spawn(async move {
+        while let Some(batch) = batches.next().await {
+            let frames = match batch.map_err(error_of).and_then(|batch| encode_batch(&batch)) {
+                Ok(frames) => frames,
+                Err(error) => {
+                    // The reader may have gone; then nobody wants to know.
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            };
+            for frame in frames {
+                if sender.send(Ok(frame)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }));
+    futures::stream::unfold((receiver, Some(encoder)), |(mut receiver, encoder)| async move {
+        let encoder = encoder?;
+        if let Some(frame) = receiver.recv().await {
+            // After an error nothing follows.
+            let encoder = frame.is_ok().then_some(encoder);
+            return Some((frame, (receiver, encoder)));
+        }
+        // The channel is let go by an encoder that is done, but by one that panicked too, and then
+        // rows are missing.
+        match encoder.await {
+            Ok(()) => None,
+            Err(failure) => {
+                let error = EngineError::Internal(format!("encoding the rows failed: {failure}"));
+                Some((Err(error), (receiver, None)))
+            }
+        }
+    })
+    .boxed()
+}

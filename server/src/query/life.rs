@@ -1,0 +1,230 @@
+//! A query from its acceptance to its one closing record.
+
+use std::time::Instant;
+
+use skyflight_catalog::{QueryRecord, QueryState};
+use skyflight_engine::EngineError;
+use skyflight_engine::dispatch::{QueryContext, QueryCounters};
+
+use super::Journal;
+use crate::clock::unix_ms;
+
+/// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::fail`], or,
+/// when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
+#[derive(Debug)]
+pub(crate) struct QueryLife {
+    query: QueryContext,
+    sql: String,
+    journal: Journal,
+    started_ms: i64,
+    phase: Phase,
+    planning_ms: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Planning { since: Instant },
+    Waiting,
+    Executing { since: Instant },
+    Closed,
+}
+
+impl QueryLife {
+    /// Opens the record of a query that was just accepted; planning begins.
+    pub(crate) fn open(query: &QueryContext, sql: &str, journal: &Journal) -> Self {
+        QueryLife {
+            query: query.clone(),
+            sql: sql.to_owned(),
+            journal: journal.clone(),
+            started_ms: unix_ms(),
+            phase: Phase::Planning { since: Instant::now() },
+            planning_ms: 0,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Planning has ended well; the query waits to be fetched.
+    pub(crate) fn planned(&mut self) {
+        if let Phase::Planning { since } = self.phase {
+            self.planning_ms = millis(since);
+            self.phase = Phase::Waiting;
+        }
+    }
+
+    /// Its rows are being fetched.
+    pub(crate) fn executing(&mut self) {
+        self.phase = Phase::Executing { since: Instant::now() };
+        self.journal.record(self.record(QueryState::Running, None));
+    }
+
+    /// A message left for the client.
+    pub(crate) fn sent(&mut self, rows: u64, bytes: u64) {
+        self.rows += rows;
+        self.bytes += bytes;
+    }
+
+    /// Closes the record: every row was given.
+    pub(crate) fn finish(&mut self) {
+        self.close(QueryState::Finished, None);
+    }
+
+    /// Closes the record with an error; a cancelled query is no failed one.
+    pub(crate) fn fail(&mut self, error: &EngineError) {
+        let state = match error {
+            EngineError::Cancelled => QueryState::Cancelled,
+            _ => QueryState::Failed,
+        };
+        self.close(state, Some(error.to_string()));
+    }
+
+    fn close(&mut self, state: QueryState, error: Option<String>) {
+        let executing_ms = match self.phase {
+            Phase::Closed => return,
+            Phase::Planning { since } => {
+                self.planning_ms = millis(since);
+                0
+            }
+            Phase::Waiting => 0,
+            Phase::Executing { since } => millis(since),
+        };
+        self.phase = Phase::Closed;
+        if state != QueryState::Finished {
+            self.query.cancel.cancel();
+        }
+        let counters = &self.query.counters;
+        tracing::info!(
+            query_id = %self.query.id,
+            user = self.query.user,
+            outcome = %state,
+            rows = self.rows,
+            bytes = self.bytes,
+            chunks = QueryCounters::get(&counters.chunks_done),
+            chunks_planned = QueryCounters::get(&counters.chunks_planned),
+            retries = QueryCounters::get(&counters.retries),
+            planning_ms = self.planning_ms,
+            executing_ms,
+            error,
+            "query closed"
+        );
+        let mut record = self.record(state, error);
+        record.finished_ms = Some(unix_ms());
+        self.journal.record(record);
+    }
+
+    fn record(&self, state: QueryState, error: Option<String>) -> QueryRecord {
+        QueryRecord {
+            id: self.query.id.to_string(),
+            user: self.query.user.clone(),
+            sql: self.sql.clone(),
+            state,
+            error,
+            started_ms: self.started_ms,
+            finished_ms: None,
+            rows: self.rows,
+            bytes: self.bytes,
+            chunks: QueryCounters::get(&self.query.counters.chunks_done),
+        }
+    }
+}
+
+impl Drop for QueryLife {
+    fn drop(&mut self) {
+        let why = match self.phase {
+            Phase::Closed => return,
+            Phase::Planning { .. } => "the client went away while the query was planned",
+            Phase::Waiting => "planned, but its rows were never fetched",
+            Phase::Executing { .. } => "the client went away before the last row",
+        };
+        self.close(QueryState::Cancelled, Some(why.to_owned()));
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use skyflight_catalog::{CatalogStore, SqliteStore};
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    /// The records that lives leave, by what was done to each.
+    async fn closed_by(acts: Vec<fn(QueryLife)>) -> Vec<QueryRecord> {
+        let store: Arc<dyn CatalogStore> = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let (journal, keeper) = Journal::open(Arc::clone(&store), &Handle::current());
+        let mut ids = Vec::new();
+        for act in acts {
+            let query = QueryContext::new("vera");
+            ids.push(query.id.to_string());
+            let life = QueryLife::open(&query, "SELECT 1", &journal);
+            act(life);
+        }
+        drop(journal);
+        keeper.close(Duration::from_secs(10)).await;
+        let all = store.queries(100).await.unwrap();
+        ids.iter().map(|id| all.iter().find(|r| &r.id == id).unwrap().clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_record_closes_whatever_happens() {
+        let records = closed_by(vec![
+            |mut life| {
+                life.planned();
+                life.executing();
+                life.sent(3, 100);
+                life.sent(4, 200);
+                life.finish();
+            },
+            |mut life| life.fail(&EngineError::Invalid("no such column".into())),
+            |mut life| {
+                life.planned();
+                life.executing();
+                life.fail(&EngineError::Cancelled);
+            },
+            |life| drop(life),
+            |mut life| life.planned(),
+            |mut life| {
+                life.planned();
+                life.executing();
+                life.sent(5, 50);
+            },
+        ])
+        .await;
+        let seen: Vec<_> = records.iter().map(|r| (r.state, r.rows, r.bytes)).collect();
+        assert_eq!(
+            seen,
+            [
+                (QueryState::Finished, 7, 300),
+                (QueryState::Failed, 0, 0),
+                (QueryState::Cancelled, 0, 0),
+                (QueryState::Cancelled, 0, 0),
+                (QueryState::Cancelled, 0, 0),
+                (QueryState::Cancelled, 5, 50),
+            ]
+        );
+        assert!(records.iter().all(|r| r.finished_ms.is_some()));
+        assert_eq!(records[1].error.as_deref(), Some("no such column"));
+        assert!(records[4].error.as_ref().unwrap().contains("never fetched"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_finished_is_stopped() {
+        let store: Arc<dyn CatalogStore> = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let (journal, _keeper) = Journal::open(store, &Handle::current());
+        let query = QueryContext::new("vera");
+        drop(QueryLife::open(&query, "SELECT 1", &journal));
+        assert!(query.cancel.is_cancelled());
+        let query = QueryContext::new("vera");
+        QueryLife::open(&query, "SELECT 1", &journal).finish();
+        assert!(!query.cancel.is_cancelled());
+    }
+}

@@ -1,0 +1,69 @@
+//! Planned queries between GetFlightInfo and DoGet, so that planning is done once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use skyflight_engine::PlannedQuery;
+use skyflight_engine::dispatch::QueryCounters;
+use uuid::Uuid;
+
+use super::QueryLife;
+
+/// Most chunks in all plans that wait; a plan without chunks counts as one. A chunk takes about a
+/// hundred bytes.
+const CHUNKS_WAITING: u64 = 1_000_000;
+
+/// A plan and its open record. It runs once: its cancel token and counters are of one run.
+#[derive(Debug)]
+pub(crate) struct WaitingQuery {
+    pub(crate) planned: PlannedQuery,
+    pub(crate) life: QueryLife,
+}
+
+/// The plans that wait, by query id. A plan that is not fetched in time, or has to make room, is
+/// dropped, which closes its record; its ticket stays good and is planned again.
+#[derive(Debug, Clone)]
+pub(crate) struct WaitingQueries {
+    // The mutex gives the plan to the one fetch that takes it: cached values can only be cloned.
+    plans: Cache<Uuid, Arc<Mutex<Option<WaitingQuery>>>>,
+}
+
+impl WaitingQueries {
+    /// Plans wait for at most `patience`, and at most `most` of them.
+    pub(crate) fn new(patience: Duration, most: usize) -> Self {
+        let share = (CHUNKS_WAITING / most.max(1) as u64).max(1);
+        let weigh = move |_: &Uuid, plan: &Arc<Mutex<Option<WaitingQuery>>>| {
+            let chunks = plan
+                .lock()
+                .as_ref()
+                .map_or(0, |waiting| QueryCounters::get(&waiting.planned.query().counters.chunks_planned));
+            u32::try_from(chunks.max(share)).unwrap_or(u32::MAX)
+        };
+        WaitingQueries {
+            plans: Cache::builder().max_capacity(CHUNKS_WAITING).weigher(weigh).time_to_live(patience).build(),
+        }
+    }
+
+    /// Keeps a plan for its fetch.
+    pub(crate) fn put(&self, id: Uuid, waiting: WaitingQuery) {
+        self.plans.insert(id, Arc::new(Mutex::new(Some(waiting))));
+    }
+
+    /// Takes the plan away; the next fetch of the same query plans again.
+    pub(crate) fn take(&self, id: Uuid) -> Option<WaitingQuery> {
+        self.plans.remove(&id)?.lock().take()
+    }
+
+    /// Drops what has waited too long. The cache itself does so only when it is used.
+    pub(crate) fn sweep(&self) {
+        self.plans.run_pending_tasks();
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&self) {
+        self.plans.invalidate_all();
+        self.plans.run_pending_tasks();
+    }
+}

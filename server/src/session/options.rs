@@ -1,0 +1,189 @@
+//! Session options as in Flight.proto, which arrow-flight 59.3 does not generate. A session has no
+//! state on the server: setting an option gives the client a new token that carries it.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use skyflight_catalog::{CatalogError, CatalogStore};
+use skyflight_engine::EngineError;
+use tonic::Status;
+
+use super::Caller;
+use crate::error::{bad_request, status_of};
+
+/// Name of the action that sets options.
+pub(crate) const SET: &str = "SetSessionOptions";
+/// Name of the action that reads them.
+pub(crate) const GET: &str = "GetSessionOptions";
+/// Name of the action that ends a session.
+pub(crate) const CLOSE: &str = "CloseSession";
+
+/// The one Flight SQL catalog.
+pub(crate) const CATALOG: &str = "skyflight";
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(oneof = "OptionValue", tags = "1, 2, 3, 4, 5")]
+    option_value: Option<OptionValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum OptionValue {
+    #[prost(string, tag = "1")]
+    String(String),
+    #[prost(bool, tag = "2")]
+    Bool(bool),
+    #[prost(sfixed64, tag = "3")]
+    Int64(i64),
+    #[prost(double, tag = "4")]
+    Double(f64),
+    #[prost(message, tag = "5")]
+    StringList(StringList),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringList {
+    #[prost(string, repeated, tag = "1")]
+    values: Vec<String>,
+}
+
+/// Options by name: the request of `SetSessionOptions` and the answer of `GetSessionOptions`.
+#[derive(Clone, PartialEq, Message)]
+struct Options {
+    #[prost(map = "string, message", tag = "1")]
+    session_options: HashMap<String, Value>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+enum ErrorValue {
+    Unspecified = 0,
+    InvalidName = 1,
+    InvalidValue = 2,
+    Error = 3,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OptionError {
+    #[prost(enumeration = "ErrorValue", tag = "1")]
+    value: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SetResult {
+    #[prost(map = "string, message", tag = "1")]
+    errors: HashMap<String, OptionError>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CloseResult {
+    /// 1: closed.
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// Sets `schema` and `catalog`. Gives the caller with the options set, where any was, and the
+/// encoded answer, which names each option that is unknown or has a wrong value.
+///
+/// Errors: `InvalidArgument` when the body is not the protocol's message.
+pub(crate) async fn set(
+    caller: &Caller,
+    body: &[u8],
+    store: &dyn CatalogStore,
+) -> Result<(Option<Caller>, Vec<u8>), Status> {
+    let request = Options::decode(body).map_err(|e| bad_request(format!("this is no SetSessionOptionsRequest: {e}")))?;
+    let mut changed = None;
+    let mut errors = HashMap::new();
+    for (name, value) in request.session_options {
+        let found = match (name.as_str(), value.option_value) {
+            ("catalog", Some(OptionValue::String(catalog))) => {
+                if catalog.is_empty() || catalog.eq_ignore_ascii_case(CATALOG) { Ok(()) } else { Err(ErrorValue::InvalidValue) }
+            }
+            // An option without a value is unset.
+            ("catalog", None) => Ok(()),
+            ("schema", None) => {
+                changed = Some(Caller { default_database: None, ..caller.clone() });
+                Ok(())
+            }
+            ("schema", Some(OptionValue::String(schema))) => match store.database(&schema).await {
+                Ok(database) => {
+                    changed = Some(Caller { default_database: Some(database.name), ..caller.clone() });
+                    Ok(())
+                }
+                Err(CatalogError::NotFound { .. }) => Err(ErrorValue::InvalidValue),
+                Err(error) => return Err(status_of(&EngineError::Catalog(error), None)),
+            },
+            ("catalog" | "schema", Some(_)) => Err(ErrorValue::InvalidValue),
+            _ => Err(ErrorValue::InvalidName),
+        };
+        if let Err(value) = found {
+            errors.insert(name, OptionError { value: value as i32 });
+        }
+    }
+    Ok((changed, SetResult { errors }.encode_to_vec()))
+}
+
+/// The encoded answer of `GetSessionOptions`: `catalog`, and `schema` where one is set.
+pub(crate) fn get(caller: &Caller) -> Vec<u8> {
+    let text = |value: &str| Value { option_value: Some(OptionValue::String(value.to_owned())) };
+    let mut session_options = HashMap::from([("catalog".to_owned(), text(CATALOG))]);
+    if let Some(database) = &caller.default_database {
+        session_options.insert("schema".to_owned(), text(database));
+    }
+    Options { session_options }.encode_to_vec()
+}
+
+/// The encoded answer of `CloseSession`: closed, for there is nothing to close.
+pub(crate) fn close() -> Vec<u8> {
+    CloseResult { status: 1 }.encode_to_vec()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use skyflight_catalog::SqliteStore;
+
+    use super::*;
+
+    fn request(pairs: &[(&str, OptionValue)]) -> Vec<u8> {
+        let session_options =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), Value { option_value: Some(value.clone()) })).collect();
+        Options { session_options }.encode_to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_known_schema_is_set_in_its_declared_case_and_others_are_named() {
+        let store = SqliteStore::in_memory().await.unwrap();
+        store.create_database("Dr1", None).await.unwrap();
+        let caller = Caller { user: "vera".into(), default_database: None };
+
+        let body = request(&[("schema", OptionValue::String("dR1".into())), ("catalog", OptionValue::String("skyflight".into()))]);
+        let (changed, answer) = set(&caller, &body, &store).await.unwrap();
+        assert_eq!(changed.unwrap().default_database.as_deref(), Some("Dr1"));
+        assert_eq!(SetResult::decode(answer.as_slice()).unwrap().errors.len(), 0);
+
+        let body = request(&[
+            ("schema", OptionValue::String("dr2".into())),
+            ("catalog", OptionValue::Bool(true)),
+            ("timezone", OptionValue::String("UTC".into())),
+        ]);
+        let (changed, answer) = set(&caller, &body, &store).await.unwrap();
+        assert_eq!(changed, None);
+        let errors = SetResult::decode(answer.as_slice()).unwrap().errors;
+        let of = |name: &str| errors[name].value();
+        assert_eq!(of("schema"), ErrorValue::InvalidValue);
+        assert_eq!(of("catalog"), ErrorValue::InvalidValue);
+        assert_eq!(of("timezone"), ErrorValue::InvalidName);
+        assert_eq!(set(&caller, &[0xff], &store).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn bytes_are_those_of_flight_proto() {
+        // Field 1 (map entry): key "schema", value {string_value: "a"}; by the protobuf encoding guide.
+        let bytes = [0x0a, 13, 0x0a, 6, b's', b'c', b'h', b'e', b'm', b'a', 0x12, 3, 0x0a, 1, b'a'];
+        assert_eq!(request(&[("schema", OptionValue::String("a".into()))]), bytes);
+        assert_eq!(close(), [0x08, 1]);
+        let got = Options::decode(get(&Caller { user: String::new(), default_database: None }).as_slice()).unwrap();
+        assert_eq!(got.session_options.len(), 1);
+    }
+}

@@ -1,0 +1,79 @@
+//! The record of a query closes, whatever its client does; a coordinator stops when told.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use skyflight_catalog::QueryState;
+
+use super::coordinator::{TestCoordinator, query, ticket};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_stream_cancels_the_query() {
+    let coordinator = TestCoordinator::start().await;
+    let mut client = coordinator.client().await;
+    let info = client.execute("SELECT value FROM generate_series(1, 100000000000)".into(), None).await.unwrap();
+    let mut stream = client.do_get(ticket(&info)).await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    let record = coordinator.closed_record().await;
+    assert_eq!(record.state, QueryState::Cancelled);
+    assert!(record.rows > 0 && record.finished_ms.is_some(), "{record:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_a_stream_whose_plan_gives_nothing_for_a_long_time_cancels_it() {
+    let coordinator = TestCoordinator::start().await;
+    let mut client = coordinator.client().await;
+    // A cross join that counts 10^14 pairs: no row comes, and the operator does not yield by itself.
+    let sql = "SELECT count(*) FROM generate_series(1, 10000000) a, generate_series(1, 10000000) b \
+               WHERE a.value + b.value < 0";
+    let info = client.execute(sql.into(), None).await.unwrap();
+    let stream = client.do_get(ticket(&info)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    drop(stream);
+    assert_eq!(coordinator.closed_record().await.state, QueryState::Cancelled);
+    let (_, batches) = tokio::time::timeout(Duration::from_secs(10), query(&mut client, "SELECT 1")).await.unwrap();
+    assert_eq!(batches.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_nobody_fetches_is_dropped_and_recorded() {
+    let coordinator = TestCoordinator::start_with(|config| config.plan_ttl = Duration::from_millis(100)).await;
+    let mut client = coordinator.client().await;
+    let info = client.execute("SELECT 1 AS a".into(), None).await.unwrap();
+    let record = coordinator.closed_record().await;
+    assert_eq!(record.state, QueryState::Cancelled);
+    assert!(record.error.unwrap().contains("never fetched"));
+    // Its ticket is good all the same.
+    let mut stream = client.do_get(ticket(&info)).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().num_rows(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_query_is_recorded_as_failed() {
+    let coordinator = TestCoordinator::start().await;
+    let mut client = coordinator.client().await;
+    client.execute("SELECT * FROM nowhere".into(), None).await.unwrap_err();
+    let record = coordinator.closed_record().await;
+    assert_eq!((record.state, record.sql.as_str()), (QueryState::Failed, "SELECT * FROM nowhere"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_ends_a_query_that_would_never_end() {
+    let coordinator = TestCoordinator::start_with(|config| config.shutdown_grace = Duration::from_millis(300)).await;
+    let mut client = coordinator.client().await;
+    let info = client.execute("SELECT value FROM generate_series(1, 100000000000)".into(), None).await.unwrap();
+    let mut stream = client.do_get(ticket(&info)).await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    let stopping = coordinator.running.shutdown();
+    let reading = async {
+        while let Some(Ok(_)) = stream.next().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ((), stopped) = tokio::time::timeout(Duration::from_secs(20), futures::future::join(reading, stopping)).await.unwrap();
+    stopped.unwrap();
+    let records = coordinator.store.queries(10).await.unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].state, QueryState::Cancelled);
+}

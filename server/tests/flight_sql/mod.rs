@@ -1,0 +1,15 @@
+//! The Flight SQL face over loopback, with arrow-flight's own client, on queries that need no
+//! worker. What needs chunks is tested in `integration`.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod coordinator;
+mod errors;
+mod handshake;
+mod keys_and_tables;
+mod lifecycle;
+mod metadata;
+mod prepared;
+mod sql_info;
+mod statements;
+mod tickets;

@@ -1,0 +1,79 @@
+"""Streaming every row to one client: bytes per CPU second of the coordinator beside a raw loopback relay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from skyflight_testing.cluster import Cluster
+from skyflight_testing.tables import healpix
+
+from .report import Report, mebibytes
+from .survey import Survey
+
+SQL = "SELECT objectId, ra, dec, gMag, rMag, iMag FROM dr1.Object"
+
+
+class MemorySamples:
+    """Resident memory of processes, sampled while something runs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._stop = threading.Event()
+        self.samples: dict[str, list[int]] = {process.name: [] for process in cluster.processes()}
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.05):
+            for process in self._cluster.processes():
+                self.samples[process.name].append(process.memory_bytes())
+
+    def __enter__(self) -> "MemorySamples":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def relay_limit(total: int) -> float:
+    """`relay` in a process of its own: a process with Flight's threads must not fork."""
+    command = [sys.executable, "-m", "bench.relay", str(total)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def run(folder: Path, objects: int, smoke: bool) -> Report:
+    report = Report("Streaming all rows through the coordinator")
+    survey = Survey(folder, objects)
+    with Cluster(folder / "stream") as cluster:
+        survey.ingest(cluster, "dr1", healpix(row_limit=250_000 if not smoke else 1_000))
+        assert cluster.coordinator is not None
+        with cluster.flight() as client:
+            for attempt in ("first", "second"):
+                coordinator = cluster.coordinator.cpu_seconds()
+                workers = sum(worker.cpu_seconds() for worker in cluster.workers.values())
+                started, rows, size = time.perf_counter(), 0, 0
+                with MemorySamples(cluster) as memory:
+                    for chunk in client.open(SQL, timeout_s=None):
+                        rows += chunk.data.num_rows
+                        size += chunk.data.nbytes
+                seconds = time.perf_counter() - started
+                cpu = max(cluster.coordinator.cpu_seconds() - coordinator, 0.01)
+                spent = sum(worker.cpu_seconds() for worker in cluster.workers.values()) - workers
+                limit = relay_limit(max(size, 64 << 20))
+                report.add(
+                    f"{attempt}: bytes per CPU second, coordinator", f"{size / cpu / 2**20:,.0f} MiB", "raw loopback relay",
+                    f"{limit / 2**20:,.0f} MiB", size / cpu / limit, "0.6",
+                )  # fmt: skip
+                report.add(f"  {rows:,} rows, {mebibytes(size)}", f"{rows / seconds:,.0f} rows/s, {size / seconds / 2**20:,.0f} MiB/s")
+                report.add("  CPU seconds: coordinator, workers", f"{cpu:.2f}, {spent:.2f}")
+            for name, samples in memory.samples.items():
+                if len(samples) >= 8:
+                    quarter = len(samples) // 4
+                    early, late = max(samples[quarter : 2 * quarter]), max(samples[-quarter:])
+                    report.add(f"  memory of {name}: second quarter, last quarter", f"{mebibytes(early)}, {mebibytes(late)}", ratio=early / late, aim="flat: 1.0")
+    return report

@@ -35,11 +35,7 @@ pub fn check_constants(plan: &LogicalPlan) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn largest_constant(
-    expr: &Expr,
-    rows: usize,
-    largest: &mut usize,
-) -> Result<TreeNodeRecursion, DataFusionError> {
+fn largest_constant(expr: &Expr, rows: usize, largest: &mut usize) -> Result<TreeNodeRecursion, DataFusionError> {
     use datafusion::common::tree_node::TreeNode;
     expr.apply(|part| {
         if let Expr::Literal(value, _) = part {

@@ -21,8 +21,14 @@ const GROUPINGS_LIMIT: u64 = 1_024;
 
 /// Refuses a query that grows too far when it is planned.
 pub(super) fn check(query: &Query, limits: &SqlLimits) -> Result<(), EngineError> {
-    let mut expander =
-        Expander { limits, nodes: vec![0], copies: 0, tables: vec![0], entries: HashMap::new(), tables_of: HashMap::new() };
+    let mut expander = Expander {
+        limits,
+        nodes: vec![0],
+        copies: 0,
+        tables: vec![0],
+        entries: HashMap::new(),
+        tables_of: HashMap::new(),
+    };
     match query.visit(&mut expander) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
@@ -46,7 +52,8 @@ impl Visitor for Expander<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<EngineError> {
         for entry in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.entries.insert(address(&entry.query), entry.alias.name.value.to_lowercase());
+            self.entries
+                .insert(address(&entry.query), entry.alias.name.value.to_lowercase());
         }
         self.tables.push(0);
         ControlFlow::Continue(())
@@ -75,7 +82,9 @@ impl Visitor for Expander<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<EngineError> {
-        let GroupByExpr::Expressions(items, _) = &select.group_by else { return ControlFlow::Continue(()) };
+        let GroupByExpr::Expressions(items, _) = &select.group_by else {
+            return ControlFlow::Continue(());
+        };
         let groupings = items.iter().map(groupings_of).fold(1_u64, u64::saturating_mul);
         if groupings > GROUPINGS_LIMIT {
             return ControlFlow::Break(EngineError::TooLarge(format!(
@@ -96,7 +105,10 @@ impl Visitor for Expander<'_> {
         let written_again = if is_written_twice(expr) { below } else { 0 };
         self.copies = self.copies.saturating_add(written_again);
         if let Some(parent) = self.nodes.last_mut() {
-            *parent = parent.saturating_add(below).saturating_add(written_again).saturating_add(own);
+            *parent = parent
+                .saturating_add(below)
+                .saturating_add(written_again)
+                .saturating_add(own);
         }
         if self.copies > COPIES_LIMIT {
             return ControlFlow::Break(EngineError::TooLarge(
@@ -112,15 +124,20 @@ impl Visitor for Expander<'_> {
 impl Expander<'_> {
     fn tables_in(&self, name: &ObjectName) -> u64 {
         match name.0.as_slice() {
-            [ObjectNamePart::Identifier(ident)] => {
-                self.tables_of.get(&ident.value.to_lowercase()).copied().unwrap_or_default().max(1)
-            }
+            [ObjectNamePart::Identifier(ident)] => self
+                .tables_of
+                .get(&ident.value.to_lowercase())
+                .copied()
+                .unwrap_or_default()
+                .max(1),
             _ => 1,
         }
     }
 
     fn add_tables(&mut self, more: u64) -> ControlFlow<EngineError> {
-        let Some(tables) = self.tables.last_mut() else { return ControlFlow::Continue(()) };
+        let Some(tables) = self.tables.last_mut() else {
+            return ControlFlow::Continue(());
+        };
         *tables = tables.saturating_add(more);
         if *tables > self.limits.tables as u64 {
             return ControlFlow::Break(EngineError::TooLarge(format!(
@@ -142,18 +159,20 @@ fn is_written_twice(expr: &Expr) -> bool {
         | Expr::Exists { .. }
         | Expr::InSubquery { .. } => true,
         Expr::Case { operand, .. } => operand.is_some(),
-        Expr::Function(Function { name, .. }) => {
-            name.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|name| {
-                ["coalesce", "nvl", "ifnull", "nvl2", "nullif"].iter().any(|twice| name.value.eq_ignore_ascii_case(twice))
-            })
-        }
+        Expr::Function(Function { name, .. }) => name.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|name| {
+            ["coalesce", "nvl", "ifnull", "nvl2", "nullif"]
+                .iter()
+                .any(|twice| name.value.eq_ignore_ascii_case(twice))
+        }),
         _ => false,
     }
 }
 
 fn groupings_of(item: &Expr) -> u64 {
     match item {
-        Expr::Cube(columns) => 1_u64.checked_shl(u32::try_from(columns.len()).unwrap_or(u32::MAX)).unwrap_or(u64::MAX),
+        Expr::Cube(columns) => 1_u64
+            .checked_shl(u32::try_from(columns.len()).unwrap_or(u32::MAX))
+            .unwrap_or(u64::MAX),
         Expr::Rollup(columns) => columns.len() as u64 + 1,
         Expr::GroupingSets(sets) => sets.len() as u64,
         _ => 1,

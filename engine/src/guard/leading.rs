@@ -76,12 +76,18 @@ fn refuse(word: Keyword) -> Result<(), EngineError> {
         | Keyword::OPTIMIZE => LOAD_INSTEAD,
         Keyword::COPY | Keyword::UNLOAD | Keyword::EXPORT => FETCH_INSTEAD,
         Keyword::SET | Keyword::RESET | Keyword::USE | Keyword::PRAGMA | Keyword::DISCARD => CONFIGURE_INSTEAD,
-        Keyword::PREPARE | Keyword::EXECUTE | Keyword::EXEC | Keyword::DEALLOCATE | Keyword::DECLARE | Keyword::FETCH => {
-            PREPARE_INSTEAD
-        }
-        Keyword::BEGIN | Keyword::START | Keyword::COMMIT | Keyword::ROLLBACK | Keyword::SAVEPOINT | Keyword::RELEASE => {
-            SNAPSHOT_INSTEAD
-        }
+        Keyword::PREPARE
+        | Keyword::EXECUTE
+        | Keyword::EXEC
+        | Keyword::DEALLOCATE
+        | Keyword::DECLARE
+        | Keyword::FETCH => PREPARE_INSTEAD,
+        Keyword::BEGIN
+        | Keyword::START
+        | Keyword::COMMIT
+        | Keyword::ROLLBACK
+        | Keyword::SAVEPOINT
+        | Keyword::RELEASE => SNAPSHOT_INSTEAD,
         Keyword::INSTALL
         | Keyword::ATTACH
         | Keyword::DETACH

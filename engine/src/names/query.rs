@@ -1,0 +1,507 @@
+//! Walks queries: which tables each reads, and which columns it gives.
+
+use datafusion::sql::sqlparser::ast::{
+    Cte, ExcludeSelectItem, Expr, Ident, Join, JoinConstraint, JoinOperator, NamedWindowExpr, ObjectName,
+    ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
+    TableWithJoins, WildcardAdditionalOptions,
+};
+
+use super::NameCatalog;
+use super::expressions::{Expressions, Outputs, lower, lower_function_name};
+use super::scope::{Columns, Relation, RelationName, Scope, declared, find, means, same};
+use super::tables::{FoundTable, find_table};
+use crate::error::EngineError;
+
+/// WITH entries in sight, innermost last.
+#[derive(Debug)]
+pub(super) struct Entries<'a> {
+    own: Vec<(String, Columns)>,
+    outer: Option<&'a Entries<'a>>,
+}
+
+impl Entries<'_> {
+    fn find(&self, ident: &Ident) -> Option<&(String, Columns)> {
+        std::iter::successors(Some(self), |entries| entries.outer)
+            .find_map(|entries| entries.own.iter().rev().find(|(name, _)| means(ident, name)))
+    }
+
+    fn add(&mut self, name: &Ident, columns: Columns) -> Result<(), EngineError> {
+        if let Some((other, _)) = self.own.iter().find(|(other, _)| same(other, &name.value)) {
+            return Err(EngineError::Invalid(format!(
+                "WITH has \"{other}\" and \"{}\"; give each entry a name of its own",
+                name.value
+            )));
+        }
+        self.own.push((name.value.clone(), columns));
+        Ok(())
+    }
+}
+
+/// Rewrites queries against one catalog.
+#[derive(Debug)]
+pub(super) struct Resolver<'a> {
+    catalog: &'a NameCatalog,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(catalog: &'a NameCatalog) -> Self {
+        Resolver { catalog }
+    }
+
+    pub(super) fn resolve_top(&self, query: &mut Query) -> Result<(), EngineError> {
+        let entries = Entries {
+            own: Vec::new(),
+            outer: None,
+        };
+        self.resolve_query(query, &Scope::EMPTY, &entries).map(|_| ())
+    }
+
+    pub(super) fn resolve_table_name(&self, name: &mut ObjectName) -> Result<(), EngineError> {
+        *name = find_table(self.catalog, name)?.object_name();
+        Ok(())
+    }
+
+    /// Rewrites a query and gives the columns of its result.
+    pub(super) fn resolve_query(
+        &self,
+        query: &mut Query,
+        outer: &Scope<'_>,
+        entries: &Entries<'_>,
+    ) -> Result<Columns, EngineError> {
+        let mut own = Entries {
+            own: Vec::new(),
+            outer: Some(entries),
+        };
+        if let Some(with) = &mut query.with {
+            for entry in &mut with.cte_tables {
+                let columns = if with.recursive {
+                    self.resolve_recursive(entry, outer, &own)?
+                } else {
+                    self.resolve_query(&mut entry.query, outer, &own)?
+                        .renamed(column_names(&entry.alias))
+                };
+                own.add(&entry.alias.name, columns)?;
+            }
+        }
+        let (columns, relations) = self.resolve_body(&mut query.body, outer, &own)?;
+        let scope = Scope {
+            relations: &relations,
+            outer: Some(outer),
+        };
+        if let Some(order_by) = &mut query.order_by {
+            Expressions::new(self, scope, &own, Outputs::First(&columns.names)).rewrite(order_by)?;
+        }
+        if let Some(limit) = &mut query.limit_clause {
+            Expressions::new(self, Scope::EMPTY, &own, Outputs::Hidden).rewrite(limit)?;
+        }
+        Ok(columns)
+    }
+
+    /// The second part of a recursive entry sees the columns of the first under the entry's name.
+    fn resolve_recursive(
+        &self,
+        entry: &mut Cte,
+        outer: &Scope<'_>,
+        entries: &Entries<'_>,
+    ) -> Result<Columns, EngineError> {
+        let SetExpr::SetOperation { left, right, .. } = entry.query.body.as_mut() else {
+            return Ok(self
+                .resolve_query(&mut entry.query, outer, entries)?
+                .renamed(column_names(&entry.alias)));
+        };
+        let columns = self
+            .resolve_body(left, outer, entries)?
+            .0
+            .renamed(column_names(&entry.alias));
+        let mut own = Entries {
+            own: Vec::new(),
+            outer: Some(entries),
+        };
+        own.add(&entry.alias.name, columns.clone())?;
+        self.resolve_body(right, outer, &own)?;
+        Ok(columns)
+    }
+
+    /// Gives the columns, and what ORDER BY may name besides them.
+    fn resolve_body(
+        &self,
+        body: &mut SetExpr,
+        outer: &Scope<'_>,
+        entries: &Entries<'_>,
+    ) -> Result<(Columns, Vec<Relation>), EngineError> {
+        match body {
+            SetExpr::Select(select) => self.resolve_select(select, outer, entries),
+            SetExpr::Query(query) => Ok((self.resolve_query(query, outer, entries)?, Vec::new())),
+            SetExpr::SetOperation { left, right, .. } => {
+                let (columns, _) = self.resolve_body(left, outer, entries)?;
+                self.resolve_body(right, outer, entries)?;
+                Ok((columns, Vec::new()))
+            }
+            SetExpr::Values(values) => {
+                let scope = Scope {
+                    relations: &[],
+                    outer: Some(outer),
+                };
+                Expressions::new(self, scope, entries, Outputs::Hidden).rewrite(values)?;
+                let width = values.rows.first().map_or(0, |row| row.len());
+                Ok((
+                    Columns::new((1..=width).map(|number| format!("column{number}")).collect()),
+                    Vec::new(),
+                ))
+            }
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) | SetExpr::Table(_) => {
+                Ok((Columns::default(), Vec::new()))
+            }
+        }
+    }
+
+    fn resolve_select(
+        &self,
+        select: &mut Select,
+        outer: &Scope<'_>,
+        entries: &Entries<'_>,
+    ) -> Result<(Columns, Vec<Relation>), EngineError> {
+        let mut relations = Vec::new();
+        for from in &mut select.from {
+            self.resolve_joins(from, &mut relations, outer, entries)?;
+        }
+        let scope = Scope {
+            relations: &relations,
+            outer: Some(outer),
+        };
+        let mut plain = Expressions::new(self, scope, entries, Outputs::Hidden);
+        plain.rewrite(&mut select.selection)?;
+        for window in &mut select.named_window {
+            lower(&mut window.0);
+            match &mut window.1 {
+                NamedWindowExpr::NamedWindow(name) => lower(name),
+                NamedWindowExpr::WindowSpec(spec) => {
+                    spec.window_name.iter_mut().for_each(lower);
+                    plain.rewrite(spec)?;
+                }
+            }
+        }
+        let mut columns = Columns::default();
+        for item in &mut select.projection {
+            self.resolve_item(item, &mut plain, &mut columns)?;
+        }
+        Expressions::new(self, scope, entries, Outputs::First(&columns.names)).rewrite(&mut select.distinct)?;
+        let mut grouped = Expressions::new(self, scope, entries, Outputs::Last(&columns.names));
+        grouped.rewrite(&mut select.group_by)?;
+        grouped.rewrite(&mut select.having)?;
+        grouped.rewrite(&mut select.qualify)?;
+        Ok((columns, relations))
+    }
+
+    /// Rewrites an item of the SELECT list and adds the columns it gives.
+    fn resolve_item(
+        &self,
+        item: &mut SelectItem,
+        plain: &mut Expressions<'_>,
+        columns: &mut Columns,
+    ) -> Result<(), EngineError> {
+        match item {
+            SelectItem::UnnamedExpr(expr) => {
+                plain.rewrite(expr)?;
+                match expr {
+                    Expr::Identifier(ident) => columns.names.push(ident.value.clone()),
+                    Expr::CompoundIdentifier(parts) => {
+                        columns.names.extend(parts.last().map(|part| part.value.clone()))
+                    }
+                    _ => {}
+                }
+            }
+            SelectItem::ExprWithAlias { expr, alias } => {
+                plain.rewrite(expr)?;
+                columns.names.push(alias.value.clone());
+            }
+            SelectItem::ExprWithAliases { expr, aliases } => {
+                plain.rewrite(expr)?;
+                columns.names.extend(aliases.iter().map(|alias| alias.value.clone()));
+            }
+            SelectItem::Wildcard(options) => {
+                let all = plain.scope.all_columns();
+                columns.names.extend(resolve_options(options, all, plain)?.names);
+            }
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+                let mut parts: Vec<Ident> = name.0.iter().filter_map(ObjectNamePart::as_ident).cloned().collect();
+                let all = plain.scope.resolve_wildcard(&mut parts)?;
+                *name = ObjectName::from(parts);
+                columns.names.extend(resolve_options(options, all, plain)?.names);
+            }
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => plain.rewrite(expr)?,
+        }
+        Ok(())
+    }
+
+    fn resolve_joins(
+        &self,
+        from: &mut TableWithJoins,
+        relations: &mut Vec<Relation>,
+        outer: &Scope<'_>,
+        entries: &Entries<'_>,
+    ) -> Result<(), EngineError> {
+        let first = relations.len();
+        self.resolve_factor(&mut from.relation, relations, outer, entries)?;
+        for Join {
+            relation,
+            join_operator,
+            ..
+        } in &mut from.joins
+        {
+            let right = relations.len();
+            self.resolve_factor(relation, relations, outer, entries)?;
+            let joined = relations.get(first..).unwrap_or_default();
+            let (left, right) = joined.split_at(right - first);
+            match constraint_of(join_operator) {
+                Some(JoinConstraint::On(expr)) => {
+                    let scope = Scope {
+                        relations: joined,
+                        outer: Some(outer),
+                    };
+                    Expressions::new(self, scope, entries, Outputs::Hidden).rewrite(expr)?;
+                }
+                Some(JoinConstraint::Using(names)) => {
+                    names.iter_mut().try_for_each(|name| resolve_using(name, left, right))?
+                }
+                Some(JoinConstraint::Natural) => check_natural(left, right)?,
+                Some(JoinConstraint::None) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites one table of FROM and adds the relations it stands for.
+    fn resolve_factor(
+        &self,
+        factor: &mut TableFactor,
+        relations: &mut Vec<Relation>,
+        outer: &Scope<'_>,
+        entries: &Entries<'_>,
+    ) -> Result<(), EngineError> {
+        // What a lateral subquery or the argument of a function may name.
+        let beside = Scope {
+            relations,
+            outer: Some(outer),
+        };
+        let mut arguments = Expressions::new(self, beside, entries, Outputs::Hidden);
+        let relation = match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args: Some(args),
+                ..
+            } => {
+                lower_function_name(name);
+                arguments.rewrite(&mut args.args)?;
+                function_relation(alias.as_ref())
+            }
+            TableFactor::Function { name, args, alias, .. } => {
+                lower_function_name(name);
+                arguments.rewrite(args)?;
+                function_relation(alias.as_ref())
+            }
+            TableFactor::UNNEST { alias, array_exprs, .. } => {
+                arguments.rewrite(array_exprs)?;
+                relation(alias.as_ref(), RelationName::Nameless, Columns::default())
+            }
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                ..
+            } => self.resolve_table(name, alias.as_ref(), entries)?,
+            TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                ..
+            } => {
+                let around = if *lateral { &beside } else { outer };
+                let columns = self.resolve_query(subquery, around, entries)?;
+                relation(alias.as_ref(), RelationName::Nameless, columns)
+            }
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
+                let mut inner = Vec::new();
+                self.resolve_joins(table_with_joins, &mut inner, outer, entries)?;
+                if alias.is_none() {
+                    relations.append(&mut inner);
+                    return Ok(());
+                }
+                let columns = Scope {
+                    relations: &inner,
+                    outer: None,
+                }
+                .all_columns();
+                relation(alias.as_ref(), RelationName::Nameless, columns)
+            }
+            // Not let through by the guard.
+            _ => return Ok(()),
+        };
+        relations.push(relation);
+        Ok(())
+    }
+
+    fn resolve_table(
+        &self,
+        name: &mut ObjectName,
+        alias: Option<&TableAlias>,
+        entries: &Entries<'_>,
+    ) -> Result<Relation, EngineError> {
+        if let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice()
+            && let Some((entry, columns)) = entries.find(ident)
+        {
+            *ident = declared(ident, entry.clone());
+            return Ok(relation(alias, RelationName::Alias(entry.clone()), columns.clone()));
+        }
+        let found = find_table(self.catalog, name)?;
+        *name = found.object_name();
+        let FoundTable {
+            database,
+            table,
+            columns,
+        } = found;
+        Ok(relation(alias, RelationName::Table { database, table }, columns))
+    }
+}
+
+/// A relation under its alias, or under the name it has without one.
+fn relation(alias: Option<&TableAlias>, name: RelationName, columns: Columns) -> Relation {
+    match alias {
+        Some(alias) => Relation {
+            name: RelationName::Alias(alias.name.value.clone()),
+            columns: columns.renamed(column_names(alias)),
+        },
+        None => Relation { name, columns },
+    }
+}
+
+/// generate_series and range give one column.
+fn function_relation(alias: Option<&TableAlias>) -> Relation {
+    relation(alias, RelationName::Nameless, Columns::new(vec!["value".to_owned()]))
+}
+
+fn column_names(alias: &TableAlias) -> impl Iterator<Item = &Ident> {
+    alias.columns.iter().map(|column| &column.name)
+}
+
+fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint)
+        | JoinOperator::CrossJoin(constraint)
+        | JoinOperator::Semi(constraint)
+        | JoinOperator::LeftSemi(constraint)
+        | JoinOperator::RightSemi(constraint)
+        | JoinOperator::Anti(constraint)
+        | JoinOperator::LeftAnti(constraint)
+        | JoinOperator::RightAnti(constraint)
+        | JoinOperator::StraightJoin(constraint)
+        | JoinOperator::AsOf { constraint, .. } => Some(constraint),
+        JoinOperator::CrossApply
+        | JoinOperator::OuterApply
+        | JoinOperator::ArrayJoin
+        | JoinOperator::LeftArrayJoin
+        | JoinOperator::InnerArrayJoin => None,
+    }
+}
+
+/// A column of USING has one name in the result, so it must be spelled alike on both sides.
+fn resolve_using(name: &mut ObjectName, left: &[Relation], right: &[Relation]) -> Result<(), EngineError> {
+    let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice() else {
+        return Ok(());
+    };
+    let left = Scope {
+        relations: left,
+        outer: None,
+    }
+    .own_column(ident)?;
+    let right = Scope {
+        relations: right,
+        outer: None,
+    }
+    .own_column(ident)?;
+    match (left, right) {
+        (Some(left), Some(right)) if left != right => Err(EngineError::Invalid(format!(
+            "USING ({}): the column is \"{left}\" on one side and \"{right}\" on the other; join with ON",
+            ident.value
+        ))),
+        (Some(found), _) | (None, Some(found)) => {
+            *ident = declared(ident, found);
+            Ok(())
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+/// The planner joins on columns spelled alike, and would pass over those that differ in case.
+fn check_natural(left: &[Relation], right: &[Relation]) -> Result<(), EngineError> {
+    let left = Scope {
+        relations: left,
+        outer: None,
+    }
+    .all_columns()
+    .names;
+    for column in (Scope {
+        relations: right,
+        outer: None,
+    })
+    .all_columns()
+    .names
+    {
+        if !left.contains(&column)
+            && let Some(other) = left.iter().find(|other| same(other, &column))
+        {
+            return Err(EngineError::Invalid(format!(
+                "NATURAL JOIN: the column is \"{other}\" on one side and \"{column}\" on the other; join with ON"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Rewrites what follows a `*` and gives the columns that remain.
+fn resolve_options(
+    options: &mut WildcardAdditionalOptions,
+    mut all: Columns,
+    plain: &mut Expressions<'_>,
+) -> Result<Columns, EngineError> {
+    let mut gone = Vec::new();
+    let mut drop_column = |ident: &mut Ident| -> Result<(), EngineError> {
+        if let Some(name) = find(&all.names, ident, || "the table".to_owned())? {
+            gone.push(name.clone());
+            *ident = declared(ident, name);
+        }
+        Ok(())
+    };
+    if let Some(except) = &mut options.opt_except {
+        drop_column(&mut except.first_element)?;
+        except.additional_elements.iter_mut().try_for_each(&mut drop_column)?;
+    }
+    let excluded = match &mut options.opt_exclude {
+        Some(ExcludeSelectItem::Single(name)) => std::slice::from_mut(name),
+        Some(ExcludeSelectItem::Multiple(names)) => names.as_mut_slice(),
+        None => &mut [],
+    };
+    for name in excluded {
+        if let Some(ObjectNamePart::Identifier(ident)) = name.0.last_mut() {
+            drop_column(ident)?;
+        }
+    }
+    for replaced in options.opt_replace.iter_mut().flat_map(|replace| &mut replace.items) {
+        plain.rewrite(&mut replaced.expr)?;
+        if let Some(name) = find(&all.names, &replaced.column_name, || "the table".to_owned())? {
+            replaced.column_name = declared(&replaced.column_name, name);
+        }
+    }
+    all.names.retain(|name| !gone.contains(name));
+    Ok(all)
+}

@@ -1,0 +1,211 @@
+//! Starting coordinators and workers: the composition of the other crates.
+
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use skyflight_catalog::{CatalogStore, SqliteStore, Worker, WorkerCapacity, WorkerId};
+use skyflight_proto::{ClusterKeys, RegisterWorker};
+use skyflight_server::dispatch::{DispatchConfig, FlightDispatcher, StoreDirectory};
+use skyflight_server::{CoordinatorConfig, RunningCoordinator};
+use skyflight_worker::{Registrar, RemoteRegistrar, RunningWorker, WorkerConfig, WorkerError};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
+use crate::config::{Config, seconds, threads};
+
+/// A coordinator's data folder: the catalog, the keys and the lock.
+pub(crate) struct Home {
+    pub(crate) folder: PathBuf,
+    pub(crate) store: Arc<dyn CatalogStore>,
+    pub(crate) keys: Arc<ClusterKeys>,
+}
+
+/// Held by the one process that serves a data folder.
+pub(crate) struct HomeLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
+
+impl Home {
+    pub(crate) async fn open(folder: &Path) -> Result<Home> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+        let folder = folder.canonicalize().with_context(|| format!("cannot use the data folder {}", folder.display()))?;
+        let keys = ClusterKeys::create_if_missing(&folder.join("cluster.key"))?;
+        let store = SqliteStore::open(&folder.join("catalog.sqlite")).await?;
+        Ok(Home { folder, store: Arc::new(store), keys: Arc::new(keys) })
+    }
+
+    /// Takes the folder; `None` where another process serves it.
+    pub(crate) fn try_lock(&self) -> Result<Option<HomeLock>> {
+        let path = self.folder.join("LOCK");
+        let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(HomeLock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        }
+    }
+
+    fn lock(&self) -> Result<HomeLock> {
+        match self.try_lock()? {
+            Some(lock) => Ok(lock),
+            None => bail!("another process serves {}; give another --data-dir or stop it", self.folder.display()),
+        }
+    }
+}
+
+/// Registers workers of this process straight in the catalog.
+#[derive(Debug)]
+struct LocalRegistrar(Arc<dyn CatalogStore>);
+
+#[async_trait]
+impl Registrar for LocalRegistrar {
+    async fn register(&self, worker: &RegisterWorker) -> Result<(), WorkerError> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let worker = Worker {
+            id: WorkerId(worker.worker.clone()),
+            address: worker.address.clone(),
+            last_seen_unix_ms: now,
+            started_unix_ms: worker.started_unix_ms,
+            capacity: WorkerCapacity { cores: worker.cores, files: worker.files, bytes: worker.bytes },
+        };
+        self.0.register_worker(&worker).await.map_err(|e| WorkerError::Registration { url: "the catalog".to_string(), reason: e.to_string() })
+    }
+}
+
+/// Starts the workers that `serve` has, on free ports, and waits until they are known.
+pub(crate) async fn start_workers(home: &Home, config: &Config) -> Result<Vec<RunningWorker>> {
+    let mut workers = Vec::new();
+    for number in 1..=config.worker.count {
+        let mut worker = worker_config(home.folder.join(format!("worker-{number}")), Arc::clone(&home.keys), config);
+        worker.id = Some(format!("local-{number}"));
+        worker.listen = SocketAddr::new(config.worker.listen.ip(), 0);
+        worker.registrar = Some(Arc::new(LocalRegistrar(Arc::clone(&home.store))));
+        // The machine's cores and memory are shared among its workers.
+        worker.cores = threads(config.worker.cores).div_ceil(config.worker.count).max(1);
+        worker.memory_bytes = (config.worker.memory_mib << 20) / config.worker.count;
+        let running = skyflight_worker::start(worker).await?;
+        running.registered().await;
+        workers.push(running);
+    }
+    Ok(workers)
+}
+
+fn worker_config(data_dir: PathBuf, keys: Arc<ClusterKeys>, config: &Config) -> WorkerConfig {
+    let section = &config.worker;
+    let mut worker = WorkerConfig::new(data_dir, keys);
+    worker.listen = section.listen;
+    worker.advertise = (!section.advertise.is_empty()).then(|| section.advertise.clone());
+    worker.cores = threads(section.cores);
+    worker.memory_bytes = section.memory_mib << 20;
+    worker.spill_bytes = section.spill_gib << 30;
+    worker.batch_rows = section.batch_rows;
+    worker
+}
+
+pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<RunningCoordinator> {
+    let section = &config.coordinator;
+    let mut coordinator = CoordinatorConfig::new(section.listen, Arc::clone(&home.keys), home.folder.join("spill"));
+    coordinator.default_database = (!section.default_database.is_empty()).then(|| section.default_database.clone());
+    coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
+    coordinator.max_queries = section.max_queries;
+    coordinator.threads = threads(section.threads);
+    coordinator.merge_partitions = coordinator.threads.max(2);
+    coordinator.memory_bytes = section.memory_mib << 20;
+    coordinator.spill_bytes = section.spill_gib << 30;
+    let dispatch = DispatchConfig {
+        silence_timeout: seconds(section.silence_timeout_s),
+        hold_bytes: section.hold_mib << 20,
+        spool_dir: home.folder.join("spill"),
+        ..DispatchConfig::default()
+    };
+    let directory = Arc::new(StoreDirectory(Arc::clone(&home.store)));
+    let dispatcher = FlightDispatcher::new(dispatch, Arc::clone(&home.keys), directory, Handle::current());
+    Ok(skyflight_server::start(coordinator, Arc::clone(&home.store), Arc::new(dispatcher)).await?)
+}
+
+pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
+    override_listen(&mut config, args.listen)?;
+    if let Some(workers) = args.workers {
+        anyhow::ensure!(workers > 0, "--workers must be at least 1");
+        config.worker.count = workers;
+    }
+    let home = Home::open(&args.data_dir).await?;
+    let _lock = home.lock()?;
+    let workers = start_workers(&home, &config).await?;
+    let coordinator = start_coordinator(&home, &config).await?;
+    say_listening("skyflight", &format!("http://{}", coordinator.address()))?;
+    stop_signal().await?;
+    coordinator.shutdown().await?;
+    for worker in workers {
+        worker.shutdown().await;
+    }
+    Ok(())
+}
+
+pub(crate) async fn coordinator(args: CoordinatorArgs, mut config: Config) -> Result<()> {
+    override_listen(&mut config, args.listen)?;
+    let home = Home::open(&args.data_dir).await?;
+    let _lock = home.lock()?;
+    let coordinator = start_coordinator(&home, &config).await?;
+    say_listening("skyflight coordinator", &format!("http://{}", coordinator.address()))?;
+    stop_signal().await?;
+    Ok(coordinator.shutdown().await?)
+}
+
+fn override_listen(config: &mut Config, listen: Option<SocketAddr>) -> Result<()> {
+    if let Some(listen) = listen {
+        config.coordinator.listen = listen;
+        config.check()?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
+    let keys = Arc::new(ClusterKeys::load(&args.cluster_key_file)?);
+    let mut worker = worker_config(args.data_dir, Arc::clone(&keys), &config);
+    worker.id = args.id;
+    if let Some(listen) = args.listen {
+        worker.listen = listen;
+    }
+    if args.advertise.is_some() {
+        worker.advertise = args.advertise;
+    }
+    worker.registrar = Some(Arc::new(RemoteRegistrar::new(&args.coordinator, keys)?));
+    let mut running = skyflight_worker::start(worker).await?;
+    tokio::select! {
+        () = running.registered() => {}
+        stopped = stop_signal() => {
+            stopped?;
+            running.shutdown().await;
+            return Ok(());
+        }
+    }
+    say_listening(&format!("skyflight worker {}", running.id()), running.address())?;
+    tokio::select! {
+        stopped = stop_signal() => {
+            stopped?;
+            running.shutdown().await;
+            Ok(())
+        }
+        () = running.ended() => bail!("the worker's server ended by itself"),
+    }
+}
+
+/// The line that scripts wait for.
+fn say_listening(who: &str, address: &str) -> Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{who} listening on {address}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// Waits for Ctrl-C or a request to terminate.
+pub(crate) async fn stop_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for signals"),
+        _ = terminate.recv() => Ok(()),
+    }
+}

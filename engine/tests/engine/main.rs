@@ -1,0 +1,8 @@
+//! The engine end to end in one process: a small skewed sky cut into chunk files, fragments that
+//! travel through their codec, and answers compared with plain DataFusion on the whole tables.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod answers;
+mod house;
+mod plans;

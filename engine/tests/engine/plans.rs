@@ -1,0 +1,63 @@
+//! What runs where, read from EXPLAIN.
+
+use crate::house::{House, schemes};
+
+/// The rows of EXPLAIN that speak of leaves: chunks and fragments, joined by a bar.
+async fn check(house: &House, sql: &str, expect: &[&str], not: &[&str]) {
+    let rows = house.ask(&format!("explain {sql}")).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let text = rows.join("\n");
+    for part in expect {
+        assert!(text.contains(part), "{sql}\nhas no {part:?} in\n{text}");
+    }
+    for part in not {
+        assert!(!text.contains(part), "{sql}\nhas {part:?} in\n{text}");
+    }
+}
+
+fn fragment(rows: &[String]) -> String {
+    rows.iter().filter(|r| r.starts_with("fragment")).cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_moves_into_the_fragment() {
+    let house = House::build(schemes().remove(0)).await;
+    for (sql, expect) in [
+        ("select ra + 1 from object where \"rMag\" > 20", vec!["FilterExec", "ProjectionExec"]),
+        ("select band, count(*) from source group by band", vec!["AggregateExec: mode=Partial"]),
+        ("select count(*) from object", vec!["AggregateExec: mode=Partial"]),
+        ("select * from object order by \"rMag\" limit 3", vec!["TopK(fetch=3)"]),
+        ("select * from object limit 3", vec!["limit=3"]),
+    ] {
+        let rows = house.ask(&format!("explain {sql}")).await.unwrap();
+        let text = fragment(&rows);
+        for part in expect {
+            assert!(text.contains(part), "{sql}\nhas no {part:?} in the fragment\n{text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_on_the_director_key_are_local_and_others_are_not() {
+    let house = House::build(schemes().remove(0)).await;
+    let both = &["fragment 2"];
+    check(&house, "select count(*) from object o join source s on o.objectId = s.objectId", &["HashJoinExec", "fragment 1"], both).await;
+    check(&house, "select count(*) from source s left join object o on o.objectId = s.objectId", &["fragment 1"], both).await;
+    check(&house, "select count(*) from source s join filter f on s.band = f.band", &["fragment 1", "replicated"], both).await;
+    // Both children have orphans, which may lie apart; and a magnitude is no key.
+    check(&house, "select count(*) from source s join forced f on s.objectId = f.objectId", both, &[]).await;
+    check(&house, "select count(*) from object o join source s on o.rMag = s.mag", both, &[]).await;
+    // A left join from a replicated table would give its unmatched rows once for each chunk.
+    check(&house, "select count(*) from filter f left join source s on s.band = f.band", both, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cone_touches_few_chunks_and_its_children_follow() {
+    let house = House::build(schemes().remove(0)).await;
+    let cone = "separation(o.ra, o.dec, 80.5, -4.5) < 0.2";
+    check(&house, &format!("select * from object o where {cone}"), &["1 of "], &[]).await;
+    let join = format!("select count(*) from object o join source s on o.objectId = s.objectId where {cone}");
+    check(&house, &join, &["1 of "], &[]).await;
+    // The cone is on the nullable side: every source is wanted.
+    let outer = format!("select count(*) from source s left join (select * from object o where {cone}) o on o.objectId = s.objectId");
+    check(&house, &outer, &[], &["1 of "]).await;
+}

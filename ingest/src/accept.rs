@@ -157,7 +157,9 @@ impl<'a> Acceptance<'a> {
         if !(0.0..360.0).contains(&ra) {
             return Err(format!("right ascension {ra} is outside [0, 360) degrees (`position.wrap_ra` brings it in)"));
         }
-        Position::new(Degrees(ra), Degrees(dec)).map(Some).map_err(|_| format!("declination {dec} is outside [-90, 90] degrees"))
+        Position::new(Degrees(ra), Degrees(dec))
+            .map(Some)
+            .map_err(|_| format!("declination {dec} is outside [-90, 90] degrees"))
     }
 }
 

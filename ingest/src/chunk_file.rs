@@ -83,9 +83,9 @@ impl FileLayout {
         }
         let sorted = self.sorted_by.as_ref().and_then(|name| leaf_index(&self.schema, name));
         properties
-            .set_sorting_columns(sorted.map(|column_idx| {
-                vec![SortingColumn { column_idx, descending: false, nulls_first: false }]
-            }))
+            .set_sorting_columns(
+                sorted.map(|column_idx| vec![SortingColumn { column_idx, descending: false, nulls_first: false }]),
+            )
             .build()
     }
 }
@@ -94,7 +94,12 @@ impl FileLayout {
 fn float_columns(schema: &Schema) -> Vec<ColumnPath> {
     let Ok(parquet) = parquet::arrow::ArrowSchemaConverter::new().convert(schema) else { return Vec::new() };
     let is_float = |kind| matches!(kind, parquet::basic::Type::FLOAT | parquet::basic::Type::DOUBLE);
-    parquet.columns().iter().filter(|column| is_float(column.physical_type())).map(|column| column.path().clone()).collect()
+    parquet
+        .columns()
+        .iter()
+        .filter(|column| is_float(column.physical_type()))
+        .map(|column| column.path().clone())
+        .collect()
 }
 
 fn leaf_index(schema: &Schema, name: &str) -> Option<i32> {
@@ -124,7 +129,12 @@ pub(crate) struct ChunkFileWriter<'a> {
 
 impl<'a> ChunkFileWriter<'a> {
     /// `rows` is about how many there will be; `budget` bounds the memory of a row group in bytes.
-    pub(crate) fn create(layout: &'a FileLayout, path: PathBuf, rows: u64, budget: usize) -> Result<ChunkFileWriter<'a>> {
+    pub(crate) fn create(
+        layout: &'a FileLayout,
+        path: PathBuf,
+        rows: u64,
+        budget: usize,
+    ) -> Result<ChunkFileWriter<'a>> {
         let file = File::create(&path).at("create", &path)?;
         let writer = HashingWriter { file: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
         let writer = ArrowWriter::try_new(writer, Arc::clone(&layout.schema), Some(layout.properties(rows)))?;
@@ -145,8 +155,7 @@ impl<'a> ChunkFileWriter<'a> {
 
     /// Closes the file and reads it back; with `durable` it is on disk before.
     pub(crate) fn finish(self, durable: bool) -> Result<WrittenFile> {
-        let ChunkFileWriter { layout, path, mut writer, rows, .. } = self;
-        writer.finish()?;
+        let ChunkFileWriter { layout, path, writer, rows, .. } = self;
         let mut writer = writer.into_inner()?;
         writer.file.flush().at("write", &path)?;
         if durable {
@@ -212,7 +221,8 @@ fn statistics(layout: &FileLayout, metadata: &ParquetMetaData) -> Result<Vec<Col
     let parquet = metadata.file_metadata().schema_descr();
     let mut all = Vec::new();
     for field in layout.schema.fields() {
-        let is_key = layout.ids.contains(field.name()) || layout.keys.contains(field.name()) || field.name() == HEALPIX_COLUMN;
+        let is_key =
+            layout.ids.contains(field.name()) || layout.keys.contains(field.name()) || field.name() == HEALPIX_COLUMN;
         let is_ordered = field.data_type().is_numeric() || field.data_type().is_temporal();
         if !is_key && (!is_ordered || all.len() >= STATISTICS_COLUMNS) {
             continue;
@@ -232,7 +242,12 @@ fn statistics(layout: &FileLayout, metadata: &ParquetMetaData) -> Result<Vec<Col
         let (Some(min), Some(max)) = (extreme(&mins, false)?, extreme(&maxes, true)?) else {
             // Unknown is not the same as all null: an empty text would say the latter.
             if all_null {
-                all.push(ColumnStatistics { column: field.name().clone(), min: String::new(), max: String::new(), null_count });
+                all.push(ColumnStatistics {
+                    column: field.name().clone(),
+                    min: String::new(),
+                    max: String::new(),
+                    null_count,
+                });
             }
             continue;
         };

@@ -64,7 +64,8 @@ impl Courier {
             let action = Action { r#type: wire::ACTION_DROP_TRANSACTION.to_owned(), body: self.sign(body) };
             let mut answers = self.client(worker)?.do_action(action).await?.into_inner();
             let answer = answers.next().await.ok_or_else(|| tonic::Status::internal("no answer"))??;
-            let result = DropTransactionResult::decode(answer.body).map_err(|_| tonic::Status::internal("not an answer"))?;
+            let result =
+                DropTransactionResult::decode(answer.body).map_err(|_| tonic::Status::internal("not an answer"))?;
             Ok(result.files)
         })
         .await
@@ -96,7 +97,12 @@ impl Courier {
         }
     }
 
-    async fn put(&self, worker: &Worker, label: &FileLabel, file: &WrittenFile) -> std::result::Result<(), tonic::Status> {
+    async fn put(
+        &self,
+        worker: &Worker,
+        label: &FileLabel,
+        file: &WrittenFile,
+    ) -> std::result::Result<(), tonic::Status> {
         let kind = match label.kind {
             FileKind::Rows => skyflight_proto::FileKind::Rows,
             FileKind::Overlap => skyflight_proto::FileKind::Overlap,
@@ -123,10 +129,9 @@ impl Courier {
             sha256: receipt.sha256.clone(),
         }));
         // A file that cannot be read ends the stream early, and the worker refuses what is too short.
-        let frames = futures::stream::once(async move {
-            FlightData::new().with_descriptor(FlightDescriptor::new_cmd(ticket))
-        })
-        .chain(frames(&file.path).await?);
+        let frames =
+            futures::stream::once(async move { FlightData::new().with_descriptor(FlightDescriptor::new_cmd(ticket)) })
+                .chain(frames(&file.path).await?);
         let mut answers = self.client(worker)?.do_put(frames).await?.into_inner();
         let answer = answers.next().await.ok_or_else(|| tonic::Status::internal("no receipt"))??;
         match FileReceipt::decode(answer.app_metadata) {
@@ -166,9 +171,12 @@ impl Courier {
 }
 
 /// The bytes of a file in frames.
-async fn frames(path: &Path) -> std::result::Result<impl futures::Stream<Item = FlightData> + Send + 'static + use<>, tonic::Status> {
+async fn frames(
+    path: &Path,
+) -> std::result::Result<impl futures::Stream<Item = FlightData> + Send + 'static + use<>, tonic::Status> {
     let open = tokio::fs::File::open(path).await;
-    let file = open.map_err(|error| tonic::Status::invalid_argument(format!("the file sent cannot be opened: {error}")))?;
+    let file =
+        open.map_err(|error| tonic::Status::invalid_argument(format!("the file sent cannot be opened: {error}")))?;
     Ok(futures::stream::unfold(file, |mut file| async move {
         let mut buffer = Vec::with_capacity(wire::FRAME_BYTES);
         let read = (&mut file).take(wire::FRAME_BYTES as u64).read_to_end(&mut buffer).await;
@@ -176,9 +184,7 @@ async fn frames(path: &Path) -> std::result::Result<impl futures::Stream<Item = 
             tracing::error!(%error, "chunk file cannot be read back");
         }
         match read {
-            Ok(length) if length > 0 => {
-                Some((FlightData { data_body: buffer.into(), ..FlightData::default() }, file))
-            }
+            Ok(length) if length > 0 => Some((FlightData { data_body: buffer.into(), ..FlightData::default() }, file)),
             Ok(_) | Err(_) => None,
         }
     }))

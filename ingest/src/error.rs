@@ -65,7 +65,9 @@ pub enum IngestError {
         reason: String,
     },
     /// Fewer workers are alive than copies are wanted.
-    #[error("{replicas} copies of each chunk need {replicas} workers, but {alive} gave a sign of life in the last 30 s; start workers or ask for fewer replicas")]
+    #[error(
+        "{replicas} copies of each chunk need {replicas} workers, but {alive} gave a sign of life in the last 30 s; start workers or ask for fewer replicas"
+    )]
     TooFewWorkers {
         /// Workers alive.
         alive: usize,
@@ -73,7 +75,9 @@ pub enum IngestError {
         replicas: usize,
     },
     /// A worker that must take a file is not alive.
-    #[error("chunk {chunk} lives on worker {worker}, which gave no sign of life in the last 30 s; start that worker again")]
+    #[error(
+        "chunk {chunk} lives on worker {worker}, which gave no sign of life in the last 30 s; start that worker again"
+    )]
     WorkerMissing {
         /// The chunk whose other tables the worker holds.
         chunk: skyflight_sky::ChunkId,

@@ -250,9 +250,9 @@ async fn spans(
         child.table.director.as_deref().is_some_and(|director| director.eq_ignore_ascii_case(table.name()))
     });
     for child in children {
-        let replaced = tables.iter().any(|other| {
-            other.mode == CommitMode::Replace && other.name().eq_ignore_ascii_case(&child.table.name)
-        });
+        let replaced = tables
+            .iter()
+            .any(|other| other.mode == CommitMode::Replace && other.name().eq_ignore_ascii_case(&child.table.name));
         // An earlier orphan may belong to a row that comes only now, and lies in another chunk than that.
         if child.facts.orphans > 0 && !replaced {
             return Ok(true);
@@ -347,6 +347,9 @@ async fn remove_staging(staging: &Path) {
 }
 
 /// Runs work that keeps a processor busy, away from the async threads.
-async fn blocking<T: Send + 'static>(what: &'static str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|_| IngestError::Thread(what))?
 }

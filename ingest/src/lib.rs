@@ -33,7 +33,7 @@ pub use description::{
 pub use error::{IngestError, Result, RowPlace};
 pub use generate::{GenerateReport, GenerateRequest, generate};
 pub use ingest::ingest;
-pub use skyflight_catalog::{CommitMode, TableKind};
 pub use progress::{NoProgress, ProgressLine, ProgressSink, Stage};
 pub use request::{IngestReport, IngestRequest, TableReport, TableSource, infer};
 pub use schema::{ColumnPlan, HEALPIX_COLUMN, TableSchema};
+pub use skyflight_catalog::{CommitMode, TableKind};

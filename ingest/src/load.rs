@@ -191,7 +191,11 @@ pub(crate) struct Routed {
 }
 
 /// Turns what was routed into chunk files on workers. Gives the files in the order of their chunks.
-pub(crate) async fn store_table(loading: &Arc<Loading>, table: &Arc<TableInput>, routed: Routed) -> Result<Vec<NewFile>> {
+pub(crate) async fn store_table(
+    loading: &Arc<Loading>,
+    table: &Arc<TableInput>,
+    routed: Routed,
+) -> Result<Vec<NewFile>> {
     let (send, receive) = mpsc::channel(loading.threads);
     let build = {
         let (loading, table) = (Arc::clone(loading), Arc::clone(table));

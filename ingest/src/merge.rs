@@ -35,7 +35,8 @@ pub(crate) fn merge_sorted(
     }
     let fields = keys.iter().map(|at| SortField::new(schema.field(*at).data_type().clone())).collect();
     let converter = RowConverter::new(fields)?;
-    let mut merge = Merge { keys, converter, cursors: Vec::new(), heap: Vec::new(), kept: Vec::new(), pending: Vec::new() };
+    let mut merge =
+        Merge { keys, converter, cursors: Vec::new(), heap: Vec::new(), kept: Vec::new(), pending: Vec::new() };
     merge.open(sources)?;
     while let Some(&first) = merge.heap.first() {
         merge.advance(first)?;
@@ -62,7 +63,9 @@ pub(crate) fn merge_runs(
         let mut merged = Vec::with_capacity(runs.len().div_ceil(FAN_IN));
         for group in runs.chunks(FAN_IN) {
             let mut writer = RunWriter::append(area.scratch_file())?;
-            merge_sorted(sources(area, group)?, area.schema(), keys, batch_rows, stop, &mut |batch| writer.write(&batch))?;
+            merge_sorted(sources(area, group)?, area.schema(), keys, batch_rows, stop, &mut |batch| {
+                writer.write(&batch)
+            })?;
             merged.push(writer.finish()?);
         }
         runs = merged;

@@ -26,7 +26,12 @@ struct State {
 
 impl Placement {
     /// `workers` are those alive; `snapshots` are the current ones of all databases, `base` this one's.
-    pub(crate) fn new(mut workers: Vec<Worker>, replicas: usize, base: Option<&Snapshot>, load: &BTreeMap<WorkerId, u64>) -> Result<Placement> {
+    pub(crate) fn new(
+        mut workers: Vec<Worker>,
+        replicas: usize,
+        base: Option<&Snapshot>,
+        load: &BTreeMap<WorkerId, u64>,
+    ) -> Result<Placement> {
         if workers.is_empty() || workers.len() < replicas {
             return Err(IngestError::TooFewWorkers { alive: workers.len(), replicas: replicas.max(1) });
         }

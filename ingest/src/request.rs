@@ -140,12 +140,7 @@ impl IngestRequest {
                 adopt(&mut input.schema, table, source)?;
             }
             let own = source.description.rejects.as_deref().map(RejectsFile::create).transpose()?.map(Arc::new);
-            tables.push(TableInput {
-                input,
-                mode: source.mode,
-                existing,
-                rejects: own.or_else(|| shared.clone()),
-            });
+            tables.push(TableInput { input, mode: source.mode, existing, rejects: own.or_else(|| shared.clone()) });
         }
         Ok(tables)
     }
@@ -169,8 +164,8 @@ impl IngestRequest {
                 )));
             }
         }
-        let replaces_director = existing.is_some_and(|existing| existing.kind == TableKind::Director)
-            && source.mode == CommitMode::Replace;
+        let replaces_director =
+            existing.is_some_and(|existing| existing.kind == TableKind::Director) && source.mode == CommitMode::Replace;
         if !replaces_director {
             return Ok(());
         }
@@ -195,21 +190,27 @@ fn adopt(schema: &mut TableSchema, table: &Table, source: &TableSource) -> Resul
     let mut columns = Vec::with_capacity(schema.columns.len());
     for column in table.columns.iter().filter(|column| column.name != HEALPIX_COLUMN) {
         let Some(at) = schema.columns.iter().position(|new| new.name == column.name) else {
-            return Err(description.error(format!("the rows to append have no column \"{}\", the table has", column.name)));
+            return Err(
+                description.error(format!("the rows to append have no column \"{}\", the table has", column.name))
+            );
         };
         let mut new = schema.columns.swap_remove(at);
         new.data_type = column.data_type.parse::<DataType>().map_err(|error| {
-            description.error(format!("the table's column {} has the unknown type {}: {error}", column.name, column.data_type))
+            description
+                .error(format!("the table's column {} has the unknown type {}: {error}", column.name, column.data_type))
         })?;
         new.nullable = column.nullable;
         columns.push(new);
     }
     if let Some(extra) = schema.columns.first() {
-        return Err(description.error(format!("the rows to append have a column \"{}\", the table has not", extra.name)));
+        return Err(
+            description.error(format!("the rows to append have a column \"{}\", the table has not", extra.name))
+        );
     }
     schema.columns = columns;
     schema.table.clone_from(&table.name);
-    let find = |name: &Option<String>| name.as_ref().and_then(|name| schema.columns.iter().position(|c| c.name == *name));
+    let find =
+        |name: &Option<String>| name.as_ref().and_then(|name| schema.columns.iter().position(|c| c.name == *name));
     let roles = [find(&table.id_column), find(&table.ra_column), find(&table.dec_column), find(&table.director_key)];
     [schema.id, schema.ra, schema.dec, schema.director_key] = roles;
     Ok(())

@@ -8,7 +8,9 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt64Ty
 use skyflight_sky::{ChunkId, Degrees, DensityMap, Position, Scheme};
 
 use crate::accept::{Acceptance, degrees, usable_positions};
-use crate::director_index::{DirectorIndex, Id, IdColumn, IndexBuffer, Lookup, Place, bytes_per_id, index_schema, index_type};
+use crate::director_index::{
+    DirectorIndex, Id, IdColumn, IndexBuffer, Lookup, Place, bytes_per_id, index_schema, index_type,
+};
 use crate::error::{IngestError, Result};
 use crate::input::Unit;
 use crate::load::{Loading, Routed, TableInput};

@@ -20,6 +20,12 @@ use skyflight_sky::ChunkId;
 
 use crate::error::{IoContext, Result};
 
+/// Read at once from a run; as many as are merged are open, so it is small.
+const READ_BYTES: usize = 32 << 10;
+
+/// Written at once to a run.
+const WRITE_BYTES: usize = 256 << 10;
+
 /// What a spilled row is for: a file of a chunk, or a part of the director index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Destination {
@@ -104,7 +110,7 @@ impl SpillArea {
     pub(crate) fn read(&self, run: &Run) -> Result<RunReader> {
         let mut file = File::open(&run.path).at("open", &run.path)?;
         file.seek(SeekFrom::Start(run.offset)).at("read", &run.path)?;
-        let rows = BufReader::with_capacity(256 << 10, file.take(run.bytes));
+        let rows = BufReader::with_capacity(READ_BYTES, file.take(run.bytes));
         let reader = StreamReader::try_new(Cursor::new(Arc::clone(&self.prefix)).chain(rows), None)?;
         Ok(RunReader { reader })
     }
@@ -161,7 +167,7 @@ impl RunWriter {
         let file = OpenOptions::new().create(true).append(true).open(&path).at("open", &path)?;
         let offset = file.metadata().at("open", &path)?.len();
         Ok(RunWriter {
-            file: BufWriter::with_capacity(256 << 10, file),
+            file: BufWriter::with_capacity(WRITE_BYTES, file),
             path,
             offset,
             bytes: 0,

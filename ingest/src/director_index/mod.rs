@@ -128,7 +128,8 @@ pub(crate) struct DirectorIndex {
 impl DirectorIndex {
     fn sources(&self) -> Result<Vec<Sorted<'static>>> {
         let open = |path: &PathBuf| -> Result<Sorted<'static>> {
-            let lost = |reason: String| IngestError::Input { file: path.clone(), reason: format!("director index {reason}") };
+            let lost =
+                |reason: String| IngestError::Input { file: path.clone(), reason: format!("director index {reason}") };
             let file = File::open(path).map_err(|error| lost(format!("cannot be opened: {error}")))?;
             let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
             if builder.schema().fields() != index_schema(&self.id_type).fields() {

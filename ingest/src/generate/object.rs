@@ -96,10 +96,12 @@ fn draw_magnitudes(extended: bool, rng: &mut ChaCha8Rng) -> [f64; 6] {
     // Numbers that grow as 10^(0.3 m) between 14 and 25.5 in r.
     let (bright, faint) = (10_f64.powf(0.3 * 14.0), 10_f64.powf(0.3 * 25.5));
     let r = rng.random_range(bright..faint).log10() / 0.3;
-    let mut normal = |mean: f64, sigma: f64| -> f64 { mean + sigma * Distribution::<f64>::sample(&StandardNormal, rng) };
+    let mut normal =
+        |mean: f64, sigma: f64| -> f64 { mean + sigma * Distribution::<f64>::sample(&StandardNormal, rng) };
     let g_r = if extended { normal(0.9, 0.35) } else { normal(0.6, 0.4) };
     let u_g = normal(0.5, 0.25) + 1.2 * g_r.max(0.0);
-    let (r_i, i_z, z_y) = (normal(0.1, 0.08) + 0.4 * g_r, normal(0.05, 0.05) + 0.2 * g_r, normal(0.03, 0.05) + 0.1 * g_r);
+    let (r_i, i_z, z_y) =
+        (normal(0.1, 0.08) + 0.4 * g_r, normal(0.05, 0.05) + 0.2 * g_r, normal(0.03, 0.05) + 0.1 * g_r);
     let g = r + g_r;
     let i = r - r_i;
     let z = i - i_z;

@@ -218,8 +218,10 @@ fn draw_clusters(objects: u64, rng: &mut ChaCha8Rng) -> Result<Vec<Cluster>> {
     for n in 0..number {
         let z: f64 = rng.random_range(-1.0..1.0);
         let mut centre = Position::new(Degrees(rng.random_range(0.0..360.0)), Degrees(z.asin().to_degrees()))?;
-        // Every other one is an open cluster of the disc.
-        while n % 2 == 0 && density(centre)? < DISC / 3.0 {
+        // Every other one is an open cluster of the disc; none is near the Galactic poles, so that the contrast
+        // of plane and poles is that of the field.
+        let least = if n % 2 == 0 { DISC / 3.0 } else { 1.5 };
+        while density(centre)? < least {
             let z: f64 = rng.random_range(-1.0..1.0);
             centre = Position::new(Degrees(rng.random_range(0.0..360.0)), Degrees(z.asin().to_degrees()))?;
         }

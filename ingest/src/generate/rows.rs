@@ -117,7 +117,11 @@ impl<C: Columns> PartFile<C> {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), true);
         }
         let file = File::create(path).at("create", path)?;
-        let writer = ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), Arc::clone(&schema), Some(properties.build()))?;
+        let writer = ArrowWriter::try_new(
+            BufWriter::with_capacity(1 << 20, file),
+            Arc::clone(&schema),
+            Some(properties.build()),
+        )?;
         Ok(PartFile { path: path.to_owned(), writer, schema, columns: C::default(), rows: 0 })
     }
 
@@ -135,11 +139,9 @@ impl<C: Columns> PartFile<C> {
 
     fn finish(mut self) -> Result<u64> {
         self.write()?;
-        self.writer.finish()?;
-        let bytes = self.writer.bytes_written() as u64;
         let file = self.writer.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error);
-        file.map(drop).at("write", &self.path)?;
-        Ok(bytes)
+        let metadata = file.and_then(|file| file.metadata());
+        Ok(metadata.at("write", &self.path)?.len())
     }
 }
 
@@ -176,7 +178,8 @@ impl ObjectColumns {
         // The mean of many visits is better than one of them.
         let gain = f64::from(observations.max(1)).sqrt();
         let builders = self.mag.iter_mut().zip(&mut self.error);
-        for (band, ((mag, error), (value, missing))) in builders.zip(object.mag.iter().zip(object.missing)).enumerate() {
+        for (band, ((mag, error), (value, missing))) in builders.zip(object.mag.iter().zip(object.missing)).enumerate()
+        {
             mag.append_option((!missing).then_some(*value as f32));
             error.append_option((!missing).then_some((magnitude_error(band, *value) / gain) as f32));
         }

@@ -97,5 +97,7 @@ fn unknown(path: &Path) -> IngestError {
 
 /// Whether a text file's name says that tabs separate its values.
 pub(crate) fn is_tab_separated(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"))
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"))
 }

@@ -53,8 +53,7 @@ fn header(path: &Path, records: &mut Records<BufReader<File>>) -> Result<Vec<Str
         Ok(false) => return Err(unusable("is empty; a text file begins with the names of its columns".into())),
         Err(fault) => return Err(unusable(format!("its header {}", fault.reason()))),
     }
-    let names: Vec<String> =
-        (0..record.len()).map(|at| record.get(at).unwrap_or_default().trim().to_owned()).collect();
+    let names: Vec<String> = (0..record.len()).map(|at| record.get(at).unwrap_or_default().trim().to_owned()).collect();
     if let Some(at) = names.iter().position(String::is_empty) {
         return Err(unusable(format!("column {} of its header has no name", at + 1)));
     }
@@ -82,7 +81,8 @@ pub(super) fn read_file(
             Ok(_) => columns.push(&record, row),
             Err(fault) => columns.refuse(&record, row, fault.reason().to_owned()),
         }
-        if columns.numbers.len() >= BATCH_ROWS || columns.bytes >= BATCH_BYTES || columns.unreadable.len() >= BATCH_ROWS {
+        if columns.numbers.len() >= BATCH_ROWS || columns.bytes >= BATCH_BYTES || columns.unreadable.len() >= BATCH_ROWS
+        {
             take(columns.finish()?)?;
         }
     }
@@ -153,7 +153,8 @@ impl Columns {
     }
 
     fn finish(&mut self) -> Result<ReadBatch> {
-        let columns: Vec<ArrayRef> = self.cells.iter_mut().map(|(_, _, cells)| cells.finish()).collect::<Result<_>>()?;
+        let columns: Vec<ArrayRef> =
+            self.cells.iter_mut().map(|(_, _, cells)| cells.finish()).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(self.numbers.len()));
         self.bytes = 0;
         Ok(ReadBatch {

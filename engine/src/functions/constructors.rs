@@ -147,7 +147,9 @@ impl Constructor {
             if ra.is_finite() && (-90.0..=90.0).contains(&dec) {
                 return None;
             }
-            return Some(format!("there is no position ({ra}, {dec}); give ra and dec in degrees, dec within [-90, 90]"));
+            return Some(format!(
+                "there is no position ({ra}, {dec}); give ra and dec in degrees, dec within [-90, 90]"
+            ));
         }
         self.shape.footprint().and_then(|footprint| footprint.region(numbers).err())
     }

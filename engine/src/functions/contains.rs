@@ -83,7 +83,11 @@ impl ScalarUDFImpl for Contains {
         }
         for (data_type, place) in [(first, "first"), (second, "second")] {
             if !is_geometry(data_type) && !data_type.is_null() {
-                return plan_err!("the {place} argument of {} is {data_type}, not a geometry; use {}", self.name, self.usage());
+                return plan_err!(
+                    "the {place} argument of {} is {data_type}, not a geometry; use {}",
+                    self.name,
+                    self.usage()
+                );
             }
         }
         Ok(vec![geometry_type(), geometry_type()])

@@ -39,11 +39,7 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
         "DISTANCE(point1, point2) or DISTANCE(ra1, dec1, ra2, dec2)",
         "Angle between two points in degrees (ADQL), the same as separation.",
     ),
-    (
-        "point",
-        "POINT(['ICRS',] ra, dec)",
-        "A position (ADQL). NULL where ra or dec is NULL or no position.",
-    ),
+    ("point", "POINT(['ICRS',] ra, dec)", "A position (ADQL). NULL where ra or dec is NULL or no position."),
     (
         "circle",
         "CIRCLE(['ICRS',] ra, dec, radius) or CIRCLE(point, radius)",

@@ -70,7 +70,9 @@ impl Footprint {
                     coordinates.chunks_exact(2).map(|v| position(v[0], v[1])).collect();
                 ConvexPolygon::new(&vertices?).map(Region::Polygon).map_err(say)
             }
-            (_, parameters) => Err(format!("{} numbers do not make this region; give {}", parameters.len(), self.usage())),
+            (_, parameters) => {
+                Err(format!("{} numbers do not make this region; give {}", parameters.len(), self.usage()))
+            }
         }
     }
 
@@ -83,7 +85,9 @@ impl Footprint {
         // One unknown number must not hide what is wrong with the others: a value that is surely
         // good stands in for it where the rest can be judged alone.
         match (self, known) {
-            (Footprint::Circle, &[_, dec, radius]) => self.check_with(&[Some(0.0), dec.or(Some(0.0)), radius.or(Some(1.0))]),
+            (Footprint::Circle, &[_, dec, radius]) => {
+                self.check_with(&[Some(0.0), dec.or(Some(0.0)), radius.or(Some(1.0))])
+            }
             (Footprint::EllipseArcsec | Footprint::EllipseDegrees, &[_, dec, Some(major), Some(minor), angle]) => {
                 self.check_with(&[Some(0.0), dec.or(Some(0.0)), Some(major), Some(minor), angle.or(Some(0.0))])
             }
@@ -169,11 +173,8 @@ impl Cap {
         let half_height = radius + 1e-9;
         let dec = center.dec().0;
         let reach = half_height.to_radians().sin() / dec.to_radians().cos();
-        let half_width = if dec.abs() + half_height < 89.9 && reach < 1.0 {
-            reach.asin().to_degrees() + 1e-6
-        } else {
-            360.0
-        };
+        let half_width =
+            if dec.abs() + half_height < 89.9 && reach < 1.0 { reach.asin().to_degrees() + 1e-6 } else { 360.0 };
         Some(Cap { ra: center.ra().0, dec, half_width, half_height })
     }
 

@@ -56,10 +56,7 @@ impl Shape {
 
 static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     let item = Arc::new(Field::new_list_field(DataType::Float64, true));
-    Fields::from(vec![
-        Field::new("shape", DataType::Utf8, true),
-        Field::new("coordinates", DataType::List(item), true),
-    ])
+    Fields::from(vec![Field::new("shape", DataType::Utf8, true), Field::new("coordinates", DataType::List(item), true)])
 });
 
 /// The Arrow type of every geometry.
@@ -106,7 +103,8 @@ impl<'a> Geometries<'a> {
     /// The shape and coordinates in `row`; `None` for NULL and for what is no geometry.
     pub(super) fn get(&self, row: usize) -> Option<(Shape, &'a [f64])> {
         let row = if self.constant { 0 } else { row };
-        if row >= self.rows.len() || self.rows.is_null(row) || self.shapes.is_null(row) || self.coordinates.is_null(row) {
+        if row >= self.rows.len() || self.rows.is_null(row) || self.shapes.is_null(row) || self.coordinates.is_null(row)
+        {
             return None;
         }
         let offsets = self.coordinates.value_offsets();

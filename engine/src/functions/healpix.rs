@@ -92,7 +92,11 @@ impl HealpixCenter {
     }
 
     pub(super) fn dec() -> Self {
-        HealpixCenter { name: "healpix_dec", axis: Axis::Dec, signature: Signature::user_defined(Volatility::Immutable) }
+        HealpixCenter {
+            name: "healpix_dec",
+            axis: Axis::Dec,
+            signature: Signature::user_defined(Volatility::Immutable),
+        }
     }
 }
 

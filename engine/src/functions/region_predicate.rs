@@ -119,9 +119,8 @@ fn within(expr: &Expr, op: Operator, limit: f64) -> Option<RegionPredicate> {
     }
     let (expr, scale) = unscaled(expr)?;
     let [ra1, dec1, ra2, dec2] = Angle::separated(expr)?;
-    let constant = |ra: &Expr, dec: &Expr| {
-        Position::new(Degrees(constant_number(ra)?), Degrees(constant_number(dec)?)).ok()
-    };
+    let constant =
+        |ra: &Expr, dec: &Expr| Position::new(Degrees(constant_number(ra)?), Degrees(constant_number(dec)?)).ok();
     let (center, ra, dec) = match (constant(&ra1, &dec1), constant(&ra2, &dec2)) {
         (Some(center), None) => (center, ra2, dec2),
         (None, Some(center)) => (center, ra1, dec1),

@@ -186,7 +186,9 @@ fn distances(args: &ScalarFunctionArgs, from: &ColumnarValue, to: &ColumnarValue
         }
     })?;
     match misuse {
-        Some((a, b)) => exec_err!("distance takes two points, not {} and {}; use distance(point, point)", a.name(), b.name()),
+        Some((a, b)) => {
+            exec_err!("distance takes two points, not {} and {}; use distance(point, point)", a.name(), b.name())
+        }
         None => Ok(result),
     }
 }

@@ -15,9 +15,7 @@ async fn check(sql: &str, expect: &str) {
 
 #[tokio::test]
 async fn the_first_director_is_restricted() {
-    let circle = "Float64(1), Float64(2), Float64(3)";
     let cast = "CAST(Int64(1) AS Float64), CAST(Int64(2) AS Float64), CAST(Int64(3) AS Float64)";
-    let _ = circle;
     check(
         "SELECT 1 FROM object WHERE qserv_areaspec_circle(1, 2, 3)",
         &format!("scisql_s2ptincircle(object.ra, object.dec, {cast}) != Int32(0)"),
@@ -73,6 +71,12 @@ async fn numbers_are_conditions() {
 async fn the_rule_alone_mends_conjunctions() {
     let context = context();
     register(&context, "sky", "director", &[(1, 0.0, 0.0), (2, 5.0, 5.0)]);
-    let rows = context.sql("SELECT id FROM sky WHERE s2PtInCircle(ra, dec, 0, 0, 1) AND id > 0").await.unwrap().collect().await.unwrap();
+    let rows = context
+        .sql("SELECT id FROM sky WHERE s2PtInCircle(ra, dec, 0, 0, 1) AND id > 0")
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
     assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
 }

@@ -9,13 +9,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Float64Array, Int64Array, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use rand::{RngExt, SeedableRng};
@@ -91,7 +94,8 @@ async fn error(sql: &str) -> String {
 /// Rows (id, ra, dec) spread over the sphere, about `focus`, at the poles and about RA 0.
 fn sky_rows(seed: u64, focus: &[(f64, f64)]) -> Vec<(i64, f64, f64)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut positions = vec![(0.0, 0.0), (0.0, 90.0), (123.0, 90.0), (0.0, -90.0), (359.999_999_999, 0.0), (180.0, 0.0)];
+    let mut positions =
+        vec![(0.0, 0.0), (0.0, 90.0), (123.0, 90.0), (0.0, -90.0), (359.999_999_999, 0.0), (180.0, 0.0)];
     for _ in 0..2_000 {
         let z: f64 = rng.random_range(-1.0..=1.0);
         positions.push((rng.random_range(0.0..360.0), z.asin().to_degrees()));
@@ -122,7 +126,8 @@ fn register(context: &SessionContext, name: &str, kind: &str, rows: &[(i64, f64,
         tagged(Field::new("ra", DataType::Float64, true), "ra"),
         tagged(Field::new("dec", DataType::Float64, true), "dec"),
     ]));
-    let bad = [(-1, None, Some(0.0)), (-2, Some(0.0), None), (-3, Some(0.0), Some(91.0)), (-4, Some(f64::NAN), Some(0.0))];
+    let bad =
+        [(-1, None, Some(0.0)), (-2, Some(0.0), None), (-3, Some(0.0), Some(91.0)), (-4, Some(f64::NAN), Some(0.0))];
     let all: Vec<(i64, Option<f64>, Option<f64>)> =
         rows.iter().map(|&(id, ra, dec)| (id, Some(ra), Some(dec))).chain(bad).collect();
     let batch = RecordBatch::try_new(
@@ -135,12 +140,46 @@ fn register(context: &SessionContext, name: &str, kind: &str, rows: &[(i64, f64,
     )
     .unwrap();
     let table = MemTable::try_new(schema, vec![vec![batch]]).unwrap();
-    context.register_table(name, Arc::new(table)).unwrap();
+    context.register_table(name, Arc::new(Filtered(table))).unwrap();
+}
+
+/// A table that is shown the filters above it, as the engine's tables are.
+#[derive(Debug)]
+struct Filtered(MemTable);
+
+#[async_trait::async_trait]
+impl TableProvider for Filtered {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        self.0.scan(state, projection, &[], None).await
+    }
 }
 
 /// Ids that `SELECT id FROM sky WHERE <condition>` gives, ascending.
 async fn ids(context: &SessionContext, condition: &str) -> Vec<i64> {
-    let rows = query(context, &format!("SELECT id FROM sky WHERE {condition}")).await.unwrap_or_else(|e| panic!("{condition}: {e}"));
+    let rows = query(context, &format!("SELECT id FROM sky WHERE {condition}"))
+        .await
+        .unwrap_or_else(|e| panic!("{condition}: {e}"));
     let mut ids: Vec<i64> = rows
         .into_iter()
         .map(|row| match row[0] {
@@ -152,11 +191,14 @@ async fn ids(context: &SessionContext, condition: &str) -> Vec<i64> {
     ids
 }
 
+/// The conjuncts of all filters, and those shown to tables.
 fn filters(plan: &LogicalPlan) -> Vec<Expr> {
     let mut found = Vec::new();
     plan.apply(|node| {
-        if let LogicalPlan::Filter(filter) = node {
-            found.extend(datafusion::logical_expr::utils::split_conjunction(&filter.predicate).into_iter().cloned());
+        match node {
+            LogicalPlan::Filter(filter) => found.extend(split_conjunction(&filter.predicate).into_iter().cloned()),
+            LogicalPlan::TableScan(scan) => found.extend(scan.filters.iter().cloned()),
+            _ => {}
         }
         Ok(TreeNodeRecursion::Continue)
     })

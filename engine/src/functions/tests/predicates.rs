@@ -80,11 +80,18 @@ async fn a_true_predicate_lies_in_its_region() {
             for (stage, regions) in stages(&context, &condition).await.iter().enumerate() {
                 assert!(!regions.is_empty(), "{condition} is not read at stage {stage}");
                 for RegionPredicate { ra, dec, region } in regions {
-                    assert_eq!((ra.to_string().as_str(), dec.to_string().as_str()), ("sky.ra", "sky.dec"), "{condition}");
+                    assert_eq!(
+                        (ra.to_string().as_str(), dec.to_string().as_str()),
+                        ("sky.ra", "sky.dec"),
+                        "{condition}"
+                    );
                     for id in &found {
                         let (_, ra, dec) = rows[usize::try_from(*id).unwrap()];
                         let position = Position::new(Degrees(ra), Degrees(dec)).unwrap();
-                        assert!(region.contains(position), "{condition} at stage {stage}: ({ra}, {dec}) is outside {region:?}");
+                        assert!(
+                            region.contains(position),
+                            "{condition} at stage {stage}: ({ra}, {dec}) is outside {region:?}"
+                        );
                         rows_checked += 1;
                     }
                 }

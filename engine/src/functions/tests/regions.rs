@@ -39,7 +39,9 @@ async fn circles() {
                 format!("contains(point(ra, dec), circle({ra} + 0 * id, {dec}, {radius})) = 1"),
                 format!("s2PtInCircle(ra, dec, {ra}, {dec}, {radius} + 0 * id) = 1"),
                 // Geometries as values.
-                format!("id IN (SELECT id FROM (SELECT id, point(ra, dec) AS p FROM sky) WHERE contains(p, circle({numbers})) = 1)"),
+                format!(
+                    "id IN (SELECT id FROM (SELECT id, point(ra, dec) AS p FROM sky) WHERE contains(p, circle({numbers})) = 1)"
+                ),
             ];
             check((ra, dec), &spellings, |row_ra, row_dec| {
                 let away = haversine(row_ra, row_dec, ra, dec);
@@ -182,6 +184,12 @@ async fn rows_without_position_are_nowhere() {
     let got: Vec<_> = rows.iter().map(|r| (r[1].clone(), r[2].clone())).collect();
     let int = ScalarValue::Int32;
     // NaN, declination 91, no declination, no right ascension, a position.
-    let want = [(int(None), int(None)), (int(None), int(None)), (int(Some(0)), int(None)), (int(Some(0)), int(None)), (int(Some(1)), int(Some(1)))];
+    let want = [
+        (int(None), int(None)),
+        (int(None), int(None)),
+        (int(Some(0)), int(None)),
+        (int(Some(0)), int(None)),
+        (int(Some(1)), int(Some(1))),
+    ];
     assert_eq!(got, want);
 }

@@ -35,12 +35,17 @@ async fn separation_agrees_with_haversine() {
     let context = context();
     let rows = sky_rows(1, &[(0.0, 89.0)]);
     register(&context, "sky", "director", &rows);
-    let got = query(&context, "SELECT id, separation(ra, dec, 37.5, -12.25), scisql_angsep(37.5, -12.25, ra, dec) FROM sky WHERE id >= 0")
-        .await
-        .unwrap();
+    let got = query(
+        &context,
+        "SELECT id, separation(ra, dec, 37.5, -12.25), scisql_angsep(37.5, -12.25, ra, dec) FROM sky WHERE id >= 0",
+    )
+    .await
+    .unwrap();
     assert_eq!(got.len(), rows.len());
     for row in got {
-        let [ScalarValue::Int64(Some(id)), ScalarValue::Float64(Some(a)), ScalarValue::Float64(Some(b))] = row.as_slice() else {
+        let [ScalarValue::Int64(Some(id)), ScalarValue::Float64(Some(a)), ScalarValue::Float64(Some(b))] =
+            row.as_slice()
+        else {
             panic!("{row:?}")
         };
         let (_, ra, dec) = rows[*id as usize];
@@ -95,12 +100,8 @@ async fn healpix_cells_hold_their_centers() {
         "SELECT count(*), sum(CASE WHEN healpix_index(6, healpix_ra(6, value), healpix_dec(6, value)) = value THEN 1 ELSE 0 END) \
          FROM range(0, 49152)",
     )
-    .await;
-    let rows = match rows {
-        Ok(rows) => rows,
-        // Without generated series there is nothing to count over.
-        Err(e) => panic!("{e}"),
-    };
+    .await
+    .unwrap();
     assert_eq!(rows[0][0], ScalarValue::Int64(Some(49152)));
     assert_eq!(rows[0][1], ScalarValue::Int64(Some(49152)));
 }
@@ -153,8 +154,25 @@ async fn points_are_values() {
     assert_eq!(rows.len(), 6);
     assert!(rows[..4].iter().flatten().all(ScalarValue::is_null), "{rows:?}");
     let one = ScalarValue::Int32(Some(1));
-    assert_eq!(rows[4], [ScalarValue::Float64(Some(10.0)), ScalarValue::Float64(Some(20.0)), one.clone(), one, ScalarValue::Float64(Some(0.0))]);
-    assert_eq!(rows[5][..4], [ScalarValue::Float64(Some(30.0)), ScalarValue::Float64(Some(-40.0)), ScalarValue::Int32(Some(0)), ScalarValue::Int32(Some(0))]);
+    assert_eq!(
+        rows[4],
+        [
+            ScalarValue::Float64(Some(10.0)),
+            ScalarValue::Float64(Some(20.0)),
+            one.clone(),
+            one,
+            ScalarValue::Float64(Some(0.0))
+        ]
+    );
+    assert_eq!(
+        rows[5][..4],
+        [
+            ScalarValue::Float64(Some(30.0)),
+            ScalarValue::Float64(Some(-40.0)),
+            ScalarValue::Int32(Some(0)),
+            ScalarValue::Int32(Some(0))
+        ]
+    );
 }
 
 #[tokio::test]

@@ -1,18 +1,15 @@
 //! Children end in the chunks of their directors, however they are loaded; rows without a director are counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::support::{Cluster, describe, read, source, write_parquet};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, UInt32Array};
 use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
 use skyflight_catalog::{FileKind, Snapshot, TableFacts};
 use skyflight_ingest::{CommitMode, HEALPIX_COLUMN, IngestError, TableDescription, TableSource};
 use skyflight_sky::{ChunkId, Degrees, Position, Scheme};
-use support::{Cluster, describe, read, source, write_parquet};
 
 fn object() -> TableDescription {
     describe(

@@ -1,20 +1,17 @@
 //! Directors end in the right chunk files: every row once, where the scheme says, sorted, with the overlap that
 //! brute force finds; from Parquet and from text; in both schemes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::support::{Cluster, describe, source, write_parquet};
 use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use rand::{RngExt, SeedableRng};
 use skyflight_catalog::{FileKind, Snapshot};
 use skyflight_ingest::{HEALPIX_COLUMN, TableDescription};
 use skyflight_sky::{ChunkId, Degrees, Position, Scheme};
-use support::{Cluster, describe, source, write_parquet};
 
 const HEALPIX: &str =
     "[scheme]\nkind = \"healpix\"\nmin_order = 1\nmax_order = 6\nrow_limit = 150\noverlap_arcsec = 900.0\n";

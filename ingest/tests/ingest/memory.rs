@@ -1,17 +1,14 @@
 //! Memory stays near the budget when the input is many times as large.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::support::{Cluster, describe, request_in, source, write_parquet};
 use arrow::array::{ArrayRef, Float64Array, Int64Array};
 use rand::{RngExt, SeedableRng};
 use skyflight_catalog::{FileKind, SqliteStore};
 use skyflight_ingest::{TableDescription, ingest};
 use skyflight_proto::ClusterKeys;
-use support::{Cluster, describe, request_in, source, write_parquet};
 
 const FOLDER: &str = "SKYFLIGHT_INGEST_MEMORY_FOLDER";
 const FILES: usize = 6;
@@ -69,7 +66,7 @@ async fn memory_is_bounded_by_the_budget() {
     }
     cluster.register().await;
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["measured_child", "--exact", "--nocapture"])
+        .args(["memory::measured_child", "--exact", "--nocapture"])
         .env(FOLDER, cluster.folder.path())
         // What is in use is measured, not what the C allocator keeps for each thread that ever ran.
         .env("MALLOC_ARENA_MAX", "1")
@@ -77,7 +74,7 @@ async fn memory_is_bounded_by_the_budget() {
         .unwrap();
     assert!(child.success());
     let growth: usize = std::fs::read_to_string(cluster.path("growth")).unwrap().parse().unwrap();
-    let input = FILES * ROWS * (VALUES + 3) * 8 >> 20;
+    let input = (FILES * ROWS * (VALUES + 3) * 8) >> 20;
     let snapshot = cluster.snapshot("dr1").await;
     assert_eq!(snapshot.table("Object").unwrap().facts.rows, (FILES * ROWS) as u64);
     assert!(snapshot.tables[0].files.iter().filter(|file| file.kind == FileKind::Rows).count() >= 48);

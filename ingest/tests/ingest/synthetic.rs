@@ -1,18 +1,15 @@
 //! The synthetic sky: the same rows whatever the number of threads, dense where it should be, and fit to ingest.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
+use crate::support::{Cluster, files_below, read, source};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use sha2::{Digest, Sha256};
 use skyflight_ingest::{GenerateReport, GenerateRequest, TableDescription, generate};
 use skyflight_sky::{Degrees, Position, separation};
-use support::{Cluster, files_below, read, source};
 
 async fn make(folder: &Path, objects: u64, threads: usize, seed: u64) -> GenerateReport {
     let request = GenerateRequest {

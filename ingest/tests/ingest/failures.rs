@@ -1,18 +1,15 @@
 //! What goes wrong leaves the database as it was: bad rows, workers that fail, and an ingest that is killed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::{Cluster, describe, files_below, request_in, source, transaction_of, write_parquet};
 use arrow::array::{Float64Array, Int64Array};
 use skyflight_catalog::{CatalogStore, SqliteStore};
 use skyflight_ingest::{IngestError, RowPlace, TableDescription, infer, ingest};
 use skyflight_proto::ClusterKeys;
-use support::{Cluster, describe, files_below, request_in, source, transaction_of, write_parquet};
 
 fn object() -> TableDescription {
     describe(

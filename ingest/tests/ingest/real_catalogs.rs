@@ -1,17 +1,14 @@
 //! Real catalogs, where the folder with them exists.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::{Cluster, describe, real_data, source};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding};
 use skyflight_catalog::FileKind;
 use skyflight_sky::ChunkId;
-use support::{Cluster, describe, real_data, source};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hipparcos() {

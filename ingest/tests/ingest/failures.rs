@@ -188,7 +188,7 @@ async fn the_next_ingest_removes_what_a_killed_one_left() {
     }
     cluster.register().await;
     let mut killed = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["crash_child", "--exact", "--nocapture"])
+        .args(["failures::crash_child", "--exact", "--nocapture"])
         .env(CRASH_FOLDER, cluster.folder.path())
         .spawn()
         .unwrap();

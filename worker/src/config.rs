@@ -62,7 +62,9 @@ impl WorkerConfig {
 
     pub(crate) fn check(&self) -> Result<()> {
         if self.cores == 0 || self.memory_bytes == 0 || self.batch_rows == 0 {
-            return Err(WorkerError::Config("a worker needs at least one core, some memory and rows in a batch".into()));
+            return Err(WorkerError::Config(
+                "a worker needs at least one core, some memory and rows in a batch".into(),
+            ));
         }
         if self.advertise.is_none() && self.listen.ip().is_unspecified() {
             return Err(WorkerError::Config(format!(

@@ -12,6 +12,10 @@ use skyflight_proto::{TicketError, wire};
 use skyflight_sky::ChunkId;
 use tonic::Status;
 
+// A status travels in an HTTP/2 header, escaped to up to three times its length, and many clients
+// take no more than 16 KiB of headers.
+const MESSAGE_BYTES: usize = 4 << 10;
+
 /// The result of everything in this crate.
 pub type Result<T, E = WorkerError> = std::result::Result<T, E>;
 
@@ -69,10 +73,8 @@ pub enum WorkerError {
     #[error("file {0} is arriving on another stream; wait for its end")]
     FileArriving(FileId),
     /// The sender of a file has fallen silent.
-    #[error("nothing of file {file} came for {seconds} s; send it again")]
+    #[error("nothing of the file came for {seconds} s; send it again")]
     PutStalled {
-        /// The file.
-        file: FileId,
         /// How long was waited.
         seconds: u64,
     },
@@ -134,9 +136,7 @@ impl WorkerError {
             WorkerError::Invalid(_) => FailureKind::BadRequest,
             WorkerError::FileMissing { .. } => FailureKind::NotFound,
             WorkerError::FileExists(_) => FailureKind::AlreadyExists,
-            WorkerError::TransactionDropped(_) | WorkerError::FragmentUnknown { .. } => {
-                FailureKind::FailedPrecondition
-            }
+            WorkerError::TransactionDropped(_) | WorkerError::FragmentUnknown { .. } => FailureKind::FailedPrecondition,
             WorkerError::Corrupt(_) => FailureKind::DataLoss,
             WorkerError::PutStalled { .. } => FailureKind::DeadlineExceeded,
             WorkerError::Engine(error) => error.kind(),
@@ -159,6 +159,28 @@ fn io_kind(error: &io::Error) -> FailureKind {
 
 impl From<WorkerError> for Status {
     fn from(error: WorkerError) -> Status {
-        error.kind().status(error.to_string())
+        let mut message = error.to_string();
+        if message.len() > MESSAGE_BYTES {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+            message.push('…');
+        }
+        error.kind().status(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        for ascii in 0..4 {
+            let long = "x".repeat(ascii) + &"é€😀".repeat(10_000);
+            let status = Status::from(WorkerError::Invalid(long.clone()));
+            let cut = status.message().strip_suffix('…').unwrap_or_default();
+            assert!(long.starts_with(cut) && cut.len() > MESSAGE_BYTES - 4 && cut.len() <= MESSAGE_BYTES);
+        }
+        let short = Status::from(WorkerError::Invalid("é".into()));
+        assert_eq!((short.code(), short.message()), (tonic::Code::InvalidArgument, "é"));
     }
 }

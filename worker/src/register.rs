@@ -48,8 +48,9 @@ impl RemoteRegistrar {
     /// # Errors
     /// `Config` when `url` is none.
     pub fn new(url: &str, keys: Arc<ClusterKeys>) -> Result<RemoteRegistrar> {
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(|e| WorkerError::Config(format!("the coordinator's address {url:?} is no http://host:port: {e}")))?;
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| {
+            WorkerError::Config(format!("the coordinator's address {url:?} is no http://host:port: {e}"))
+        })?;
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT).tcp_nodelay(true).connect_lazy();
         Ok(RemoteRegistrar { url: url.to_owned(), keys, channel })
     }

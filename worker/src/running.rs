@@ -74,11 +74,12 @@ pub async fn start(config: WorkerConfig) -> Result<RunningWorker> {
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = config.address(listener.local_addr().map_err(failed)?);
     let drain = CancellationToken::new();
-    let server = tokio::task::spawn(serve(Arc::clone(&worker), listener, drain.clone()));
+    let here = Handle::current();
+    let server = here.spawn(serve(Arc::clone(&worker), listener, drain.clone()));
     let (tell, registered) = watch::channel(false);
     let heartbeat = config.registrar.map(|registrar| {
         let heartbeat = heartbeat(Arc::clone(&worker), address.clone(), registrar, tell);
-        AbortOnDropHandle::new(tokio::task::spawn(heartbeat))
+        AbortOnDropHandle::new(here.spawn(heartbeat))
     });
     let (files, bytes) = worker.store.totals();
     info!(worker = %worker.id, %address, files, bytes, cores = config.cores, "worker serves");
@@ -145,7 +146,10 @@ impl Drop for RunningWorker {
 
 impl std::fmt::Debug for RunningWorker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunningWorker").field("id", &self.worker.id).field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("RunningWorker")
+            .field("id", &self.worker.id)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 

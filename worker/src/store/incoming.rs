@@ -56,11 +56,8 @@ impl IncomingFile {
     /// is here, `Io` when the temporary file cannot be made.
     pub fn begin(store: Arc<ChunkStore>, ticket: &PutFileTicket) -> Result<IncomingFile> {
         let key = FileKey::checked(&ticket.database, &ticket.table, ticket.chunk, ticket.file, ticket.kind)?;
-        let sha256: [u8; 32] = ticket
-            .sha256
-            .as_ref()
-            .try_into()
-            .map_err(|_| WorkerError::Invalid("a SHA-256 has 32 bytes".into()))?;
+        let sha256: [u8; 32] =
+            ticket.sha256.as_ref().try_into().map_err(|_| WorkerError::Invalid("a SHA-256 has 32 bytes".into()))?;
         let promised = Promise { bytes: ticket.bytes, content: Content { rows: ticket.rows, sha256 } };
         let file = match store.held(&key, promised)? {
             Some(_) => None,
@@ -130,18 +127,17 @@ impl IncomingFile {
 
     fn mismatch(&self, of: &str, found: impl std::fmt::Display, promised: impl std::fmt::Display) -> WorkerError {
         let file = self.key.file;
-        WorkerError::Corrupt(format!("file {file} arrived with {found} {of}, its ticket says {promised}; send it again"))
+        WorkerError::Corrupt(format!(
+            "file {file} arrived with {found} {of}, its ticket says {promised}; send it again"
+        ))
     }
 }
 
 impl TemporaryFile {
     fn create(folder: &Path) -> Result<TemporaryFile> {
         let path = folder.join(format!("{}.part", Uuid::new_v4()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(WorkerError::io("make", &path))?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(&path).map_err(WorkerError::io("make", &path))?;
         Ok(TemporaryFile { file, path })
     }
 }

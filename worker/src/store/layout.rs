@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn strange_names_are_not_files() {
-        for name in ["", "7", "07.parquet", "+7.parquet", "-7.parquet", "0.parquet", "7.overlap", "x.parquet", "7.parquet~"] {
+        for name in
+            ["", "7", "07.parquet", "+7.parquet", "-7.parquet", "0.parquet", "7.overlap", "x.parquet", "7.parquet~"]
+        {
             assert_eq!(parse_file_name(name), None, "{name:?}");
         }
         assert_eq!(parse_chunk_name("07"), None);

@@ -117,10 +117,7 @@ impl ChunkStore {
             && stored.kind == kind
             && stored.table.table.eq_ignore_ascii_case(table)
             && stored.table.database.eq_ignore_ascii_case(database);
-        same.then(|| FilePlace {
-            path: layout::chunk_path(&stored.table.path, chunk, file, kind),
-            bytes: stored.bytes,
-        })
+        same.then(|| FilePlace { path: layout::chunk_path(&stored.table.path, chunk, file, kind), bytes: stored.bytes })
     }
 
     /// The ids of the files of `database`, or of all where it is empty; ascending.
@@ -160,9 +157,7 @@ impl ChunkStore {
         let doomed: Vec<(FileId, PathBuf)> = {
             let index = self.index.read();
             let files = index.files.iter().filter(|(file, _)| file.transaction() == transaction);
-            files
-                .map(|(&file, s)| (file, layout::chunk_path(&s.table.path, s.chunk, file, s.kind)))
-                .collect()
+            files.map(|(&file, s)| (file, layout::chunk_path(&s.table.path, s.chunk, file, s.kind))).collect()
         };
         for (file, path) in &doomed {
             match fs::remove_file(path) {

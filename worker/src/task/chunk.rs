@@ -53,12 +53,8 @@ fn files(task: &Task, chunk: &ChunkTask) -> Result<Vec<Vec<ScanFile>>> {
         let mut files = Vec::with_capacity(count as usize);
         for file in ids.by_ref().take(count as usize) {
             let place = task.worker.store.find(&scan.database, &scan.table, chunk, file, kind);
-            let missing = || WorkerError::FileMissing {
-                file,
-                chunk,
-                database: scan.database.clone(),
-                table: scan.table.clone(),
-            };
+            let missing =
+                || WorkerError::FileMissing { file, chunk, database: scan.database.clone(), table: scan.table.clone() };
             let place = place.ok_or_else(missing)?;
             files.push(ScanFile { path: place.path, bytes: place.bytes });
         }

@@ -172,9 +172,32 @@ pub(crate) fn panicked(error: JoinError) -> WorkerError {
         Ok(payload) => payload,
         Err(error) => return WorkerError::Panicked(error.to_string()),
     };
-    let words = payload
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned());
+    let words =
+        payload.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| payload.downcast_ref::<String>().cloned());
     WorkerError::Panicked(words.unwrap_or_else(|| "a panic without a message".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_error_with_its_words() {
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        tasks.spawn(async { panic!("no such luck") });
+        let error = panicked(tasks.join_next().await.unwrap().unwrap_err());
+        assert_eq!(error.to_string(), "internal: no such luck");
+        tasks.spawn(async { panic!("chunk {}", 7) });
+        let error = panicked(tasks.join_next().await.unwrap().unwrap_err());
+        assert_eq!(error.to_string(), "internal: chunk 7");
+        assert_eq!(tonic::Status::from(error).code(), tonic::Code::Internal);
+        tasks.spawn(std::future::pending());
+        tasks.abort_all();
+        let error = panicked(tasks.join_next().await.unwrap().unwrap_err());
+        assert!(matches!(error, WorkerError::ShuttingDown));
+    }
 }

@@ -28,10 +28,7 @@ pub(crate) struct Slots {
 
 impl Slots {
     pub(crate) fn new(cores: usize) -> Slots {
-        Slots {
-            shared: Arc::new(Semaphore::new(cores.max(1))),
-            reserved: Arc::new(Semaphore::new((cores / 4).max(1))),
-        }
+        Slots { shared: Arc::new(Semaphore::new(cores.max(1))), reserved: Arc::new(Semaphore::new((cores / 4).max(1))) }
     }
 
     async fn acquire(&self, class: Class) -> Result<OwnedSemaphorePermit> {

@@ -76,7 +76,7 @@ async fn what_was_not_promised_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_goes_leaves_nothing() {
-    let mut rig = Rig::new().await;
+    let rig = Rig::new().await;
     let content = sky::parquet(&sky::objects(20, 1_000));
     let ticket = put_ticket("dr1", "Object", 20, FILE, FileKind::Rows, &content, 1_000);
     let start = [put_start(rig.sign(Body::PutFile(ticket))), put_piece(&content[..1_000])];
@@ -149,7 +149,8 @@ async fn an_id_means_one_file() {
         put_ticket("dr1", "Source", 20, FILE, FileKind::Rows, &content, 10),
         put_ticket("dr1", "Object", 20, FILE, FileKind::Overlap, &content, 10),
     ] {
-        let sent = if ticket.sha256 == put_ticket("", "", 0, 0, FileKind::Rows, &other, 0).sha256 { &other } else { &content };
+        let sent =
+            if ticket.sha256 == put_ticket("", "", 0, 0, FileKind::Rows, &other, 0).sha256 { &other } else { &content };
         refused(rig.put(&ticket, sent).await, Code::AlreadyExists, "another file");
     }
     assert_eq!(rig.files().len(), 1);
@@ -165,7 +166,8 @@ async fn the_same_file_by_many_streams_is_one() {
         let (ticket, content) = (ticket.clone(), content.clone());
         async move {
             let signed = sign(&keys, Body::PutFile(ticket), unix_ms() + 60_000);
-            let messages: Vec<_> = [put_start(signed)].into_iter().chain(content.chunks(4_096).map(put_piece)).collect();
+            let messages: Vec<_> =
+                [put_start(signed)].into_iter().chain(content.chunks(4_096).map(put_piece)).collect();
             connect(&address).await.do_put(futures::stream::iter(messages)).await.map(|_| ())
         }
     });

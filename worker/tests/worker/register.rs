@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::Stream;
 use skyflight_proto::ticket::Body;
@@ -29,7 +29,8 @@ struct InProcess(mpsc::Sender<RegisterWorker>);
 #[async_trait::async_trait]
 impl Registrar for InProcess {
     async fn register(&self, worker: &RegisterWorker) -> Result<(), WorkerError> {
-        let failed = |e: mpsc::error::SendError<_>| WorkerError::Registration { url: "here".into(), reason: e.to_string() };
+        let failed =
+            |e: mpsc::error::SendError<_>| WorkerError::Registration { url: "here".into(), reason: e.to_string() };
         self.0.send(worker.clone()).await.map_err(failed)
     }
 }
@@ -76,7 +77,8 @@ async fn a_worker_registers_with_a_coordinator_that_comes_and_goes() {
     for _ in 0..2 {
         let (send, mut receive) = mpsc::channel(16);
         let coordinator = coordinator(address, Arc::clone(&keys), send).await;
-        let beat = tokio::time::timeout(Duration::from_secs(15), receive.recv()).await.expect("a registration").unwrap();
+        let beat =
+            tokio::time::timeout(Duration::from_secs(15), receive.recv()).await.expect("a registration").unwrap();
         assert_eq!((beat.worker.as_str(), beat.address.as_str()), (worker.id(), worker.address()));
         coordinator.abort();
         // Connections are told to end when their server goes.
@@ -94,7 +96,11 @@ async fn an_address_that_is_none_is_refused_at_once() {
     }
 }
 
-async fn coordinator(address: SocketAddr, keys: Arc<ClusterKeys>, beats: mpsc::Sender<RegisterWorker>) -> JoinHandle<()> {
+async fn coordinator(
+    address: SocketAddr,
+    keys: Arc<ClusterKeys>,
+    beats: mpsc::Sender<RegisterWorker>,
+) -> JoinHandle<()> {
     let service = FlightServiceServer::new(Coordinator { keys, beats });
     let incoming = loop {
         match TcpIncoming::bind(address) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow_flight::FlightData;
 use arrow_flight::utils::flight_data_to_arrow_batch;
 use datafusion::parquet::arrow::ArrowWriter;
@@ -47,7 +47,11 @@ pub(crate) fn named_objects(chunk: u64, rows: usize, name_bytes: usize) -> Recor
         ("objectId", Arc::new(Int64Array::from_iter_values(ids)), false),
         ("ra", Arc::new(Float64Array::from_iter_values((0..rows).map(|i| i as f64 * 0.001))), false),
         ("dec", Arc::new(Float64Array::from_iter_values((0..rows).map(|i| i as f64 * 0.0005 - 10.0))), false),
-        ("mag", Arc::new((0..rows).map(|i| (i % 17 != 0).then_some((i % 100) as f32 / 4.0)).collect::<Float32Array>()), true),
+        (
+            "mag",
+            Arc::new((0..rows).map(|i| (i % 17 != 0).then_some((i % 100) as f32 / 4.0)).collect::<Float32Array>()),
+            true,
+        ),
         ("name", Arc::new(StringArray::from_iter_values((0..rows).map(|_| name()))), true),
         healpix(rows),
     ];
@@ -59,7 +63,11 @@ pub(crate) fn sources(chunk: u64, objects: usize) -> RecordBatch {
     let rows = objects * 3;
     let object = |i: usize| (chunk * 1_000_000) as i64 + (i / 3) as i64;
     let columns: [(&str, ArrayRef, bool); 4] = [
-        ("sourceId", Arc::new(Int64Array::from_iter_values((0..rows).map(|i| (chunk * 9_000_000) as i64 + i as i64))), false),
+        (
+            "sourceId",
+            Arc::new(Int64Array::from_iter_values((0..rows).map(|i| (chunk * 9_000_000) as i64 + i as i64))),
+            false,
+        ),
         ("objectId", Arc::new(Int64Array::from_iter_values((0..rows).map(object))), false),
         ("flux", Arc::new(Float64Array::from_iter_values((0..rows).map(|i| (i % 1_000) as f64 * 0.5))), true),
         healpix(rows),
@@ -160,8 +168,7 @@ impl Sky {
             runtime: planning().handle().clone(),
         };
         let engine = Engine::new(config, Arc::new(store), Arc::clone(&recorder) as _).unwrap();
-        let options =
-            SessionOptions { user: "tester".into(), default_database: Some("dr1".into()), snapshots: None };
+        let options = SessionOptions { user: "tester".into(), default_database: Some("dr1".into()), snapshots: None };
         let session = engine.session(options).await.unwrap();
         let planned = session.plan(sql, QueryContext::new("tester")).await.unwrap();
         if let Some(request) = planned.relay().unwrap() {

@@ -36,8 +36,8 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
-    RecordBatchStream, ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, RecordBatchStream,
+    ReplaceChildrenOptions,
 };
 use futures::{Future, Stream, StreamExt};
 use parking_lot::Mutex;
@@ -55,9 +55,9 @@ const TURN: Duration = Duration::from_millis(5);
 const TURN_BATCHES: u32 = 32;
 /// Work of a join on one piece of its probing side that is aimed at.
 const PIECE: Duration = Duration::from_millis(20);
-/// Rows of the first piece. Pieces double while they are quick, so a harmless join has some ten
-/// small ones before it gets whole batches.
-const FIRST_PIECE_ROWS: usize = 8;
+/// Rows of the first piece: a nested-loop join pairs each with every row of the other side. Pieces
+/// double while they are quick, so a harmless join has a dozen small ones before whole batches.
+const FIRST_PIECE_ROWS: usize = 1;
 
 /// The token of the running query, put into its `SessionConfig` as an extension.
 #[derive(Debug, Clone)]
@@ -105,11 +105,8 @@ fn watch(node: Arc<dyn ExecutionPlan>, token: &CancellationToken) -> Result<Tran
     if let Some(probing) = probing_side(node.as_ref()) {
         let paces = Arc::new(Paces::default());
         let children = node.children().into_iter().enumerate().map(|(side, child)| {
-            let role = if probing.contains(side) {
-                Role::Probe(Arc::clone(&paces))
-            } else {
-                Role::Beside(Arc::clone(&paces))
-            };
+            let role =
+                if probing.contains(side) { Role::Probe(Arc::clone(&paces)) } else { Role::Beside(Arc::clone(&paces)) };
             InterruptExec::around(Arc::clone(child), token, role)
         });
         let children = children.collect();
@@ -188,11 +185,7 @@ pub struct InterruptExec {
 }
 
 impl InterruptExec {
-    fn around(
-        input: Arc<dyn ExecutionPlan>,
-        token: &CancellationToken,
-        role: Role,
-    ) -> Arc<dyn ExecutionPlan> {
+    fn around(input: Arc<dyn ExecutionPlan>, token: &CancellationToken, role: Role) -> Arc<dyn ExecutionPlan> {
         let properties = PlanProperties::clone(input.properties()).with_scheduling_type(SchedulingType::Cooperative);
         Arc::new(InterruptExec { input, token: token.clone(), role, properties: Arc::new(properties) })
     }
@@ -248,10 +241,7 @@ impl ExecutionPlan for InterruptExec {
         }
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
@@ -384,7 +374,9 @@ impl InterruptStream {
         match &mut self.part {
             Part::Watch => self.input.poll_next_unpin(context),
             Part::Root(cancelled) => match self.input.poll_next_unpin(context) {
-                Poll::Pending if cancelled.as_mut().poll(context).is_ready() => Poll::Ready(Some(Err(cancelled_error()))),
+                Poll::Pending if cancelled.as_mut().poll(context).is_ready() => {
+                    Poll::Ready(Some(Err(cancelled_error())))
+                }
                 polled => polled,
             },
             Part::Above(pace, returned) => {

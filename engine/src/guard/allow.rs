@@ -22,10 +22,7 @@ pub(super) fn check(statement: &Statement, limits: &SqlLimits) -> Result<(), Eng
         Statement::Explain(explain) => match explain.statement.as_ref() {
             Statement::Statement(inner) => match inner.as_ref() {
                 ast::Statement::Query(query) => check_query(query, limits),
-                other => Err(refused(
-                    &format!("EXPLAIN of {}", name_of(other)),
-                    "EXPLAIN takes a query",
-                )),
+                other => Err(refused(&format!("EXPLAIN of {}", name_of(other)), "EXPLAIN takes a query")),
             },
             Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Explain(_) | Statement::Reset(_) => {
                 Err(refused("EXPLAIN of anything but a query", "EXPLAIN takes a query"))
@@ -42,18 +39,11 @@ fn check_plain(statement: &ast::Statement, limits: &SqlLimits) -> Result<(), Eng
         ast::Statement::Query(query) => check_query(query, limits),
         ast::Statement::Explain { statement, .. } => match statement.as_ref() {
             ast::Statement::Query(query) => check_query(query, limits),
-            other => Err(refused(
-                &format!("EXPLAIN of {}", name_of(other)),
-                "EXPLAIN takes a query",
-            )),
+            other => Err(refused(&format!("EXPLAIN of {}", name_of(other)), "EXPLAIN takes a query")),
         },
         ast::Statement::ExplainTable { table_name, .. } => check_relation(table_name),
         ast::Statement::ShowColumns { show_options, .. } => {
-            match show_options
-                .show_in
-                .as_ref()
-                .and_then(|show_in| show_in.parent_name.as_ref())
-            {
+            match show_options.show_in.as_ref().and_then(|show_in| show_in.parent_name.as_ref()) {
                 Some(table) => check_relation(table),
                 None => Ok(()),
             }
@@ -80,16 +70,9 @@ fn check_plain(statement: &ast::Statement, limits: &SqlLimits) -> Result<(), Eng
 /// The first words of a statement, without what may be private in it.
 fn name_of(statement: &ast::Statement) -> String {
     let text = statement.to_string();
-    let words: Vec<&str> = text
-        .split_whitespace()
-        .take(2)
-        .take_while(|word| word.chars().all(|c| c.is_ascii_uppercase()))
-        .collect();
-    if words.is_empty() {
-        "this statement".to_owned()
-    } else {
-        words.join(" ")
-    }
+    let words: Vec<&str> =
+        text.split_whitespace().take(2).take_while(|word| word.chars().all(|c| c.is_ascii_uppercase())).collect();
+    if words.is_empty() { "this statement".to_owned() } else { words.join(" ") }
 }
 
 fn check_query(query: &Query, limits: &SqlLimits) -> Result<(), EngineError> {
@@ -131,10 +114,9 @@ impl Visitor for Checker<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<EngineError> {
         match expr {
-            Expr::Function(Function {
-                args: FunctionArguments::List(list),
-                ..
-            }) => into_flow(self.check_items(list.args.len(), "arguments of one function")),
+            Expr::Function(Function { args: FunctionArguments::List(list), .. }) => {
+                into_flow(self.check_items(list.args.len(), "arguments of one function"))
+            }
             Expr::Cast { data_type, .. } => into_flow(self.check_type(data_type)),
             _ => ControlFlow::Continue(()),
         }
@@ -165,9 +147,7 @@ impl Checker<'_> {
         ignored(query.settings.is_some(), "SETTINGS")?;
         ignored(query.format_clause.is_some(), "FORMAT")?;
         if let SetExpr::Table(_) = query.body.as_ref() {
-            return Err(EngineError::Unsupported(
-                "TABLE t is not supported; write SELECT * FROM t".to_owned(),
-            ));
+            return Err(EngineError::Unsupported("TABLE t is not supported; write SELECT * FROM t".to_owned()));
         }
         if let Some(order_by) = &query.order_by {
             ignored(order_by.interpolate.is_some(), "INTERPOLATE")?;
@@ -189,10 +169,7 @@ impl Checker<'_> {
         ignored(select.prewhere.is_some(), "PREWHERE")?;
         ignored(!select.connect_by.is_empty(), "CONNECT BY")?;
         ignored(!select.distribute_by.is_empty(), "DISTRIBUTE BY")?;
-        ignored(
-            select.value_table_mode.is_some(),
-            "SELECT AS VALUE and SELECT AS STRUCT",
-        )?;
+        ignored(select.value_table_mode.is_some(), "SELECT AS VALUE and SELECT AS STRUCT")?;
         ignored(select.exclude.is_some(), "EXCLUDE after the SELECT list")?;
         self.check_items(select.projection.len(), "columns of one SELECT")?;
         let modifiers = match &select.group_by {
@@ -252,15 +229,7 @@ impl Checker<'_> {
 fn check_table_factor(table: &TableFactor) -> Result<(), EngineError> {
     match table {
         TableFactor::Table {
-            name,
-            args,
-            with_hints,
-            version,
-            with_ordinality,
-            partitions,
-            json_path,
-            sample,
-            ..
+            name, args, with_hints, version, with_ordinality, partitions, json_path, sample, ..
         } => {
             ignored(!with_hints.is_empty(), "WITH hints of a table")?;
             ignored(version.is_some(), "a table version")?;
@@ -268,15 +237,9 @@ fn check_table_factor(table: &TableFactor) -> Result<(), EngineError> {
             ignored(!partitions.is_empty(), "PARTITION of a table")?;
             ignored(json_path.is_some(), "a path after a table")?;
             ignored(sample.is_some(), "TABLESAMPLE")?;
-            if args.is_some() {
-                check_table_function(name)
-            } else {
-                Ok(())
-            }
+            if args.is_some() { check_table_function(name) } else { Ok(()) }
         }
-        TableFactor::Function {
-            name, with_ordinality, ..
-        } => {
+        TableFactor::Function { name, with_ordinality, .. } => {
             ignored(*with_ordinality, "WITH ORDINALITY")?;
             check_table_function(name)
         }
@@ -289,18 +252,16 @@ fn check_table_factor(table: &TableFactor) -> Result<(), EngineError> {
         | TableFactor::Unpivot { .. }
         | TableFactor::MatchRecognize { .. }
         | TableFactor::XmlTable { .. }
-        | TableFactor::SemanticView { .. } => Err(EngineError::Unsupported(
-            "this form of table in FROM is not supported".to_owned(),
-        )),
+        | TableFactor::SemanticView { .. } => {
+            Err(EngineError::Unsupported("this form of table in FROM is not supported".to_owned()))
+        }
     }
 }
 
 fn check_table_function(name: &ObjectName) -> Result<(), EngineError> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)]
-            if TABLE_FUNCTIONS
-                .iter()
-                .any(|known| ident.value.eq_ignore_ascii_case(known)) =>
+            if TABLE_FUNCTIONS.iter().any(|known| ident.value.eq_ignore_ascii_case(known)) =>
         {
             Ok(())
         }
@@ -323,19 +284,11 @@ fn check_relation(name: &ObjectName) -> Result<(), EngineError> {
                 .and_then(ObjectNamePart::as_ident)
                 .is_none_or(|schema| schema.value.eq_ignore_ascii_case("information_schema"))
     });
-    if hidden {
-        Err(refused("reading df_settings", SHOW_INSTEAD))
-    } else {
-        Ok(())
-    }
+    if hidden { Err(refused("reading df_settings", SHOW_INSTEAD)) } else { Ok(()) }
 }
 
 fn ignored(present: bool, clause: &str) -> Result<(), EngineError> {
-    if present {
-        Err(EngineError::Unsupported(format!("{clause} is not supported")))
-    } else {
-        Ok(())
-    }
+    if present { Err(EngineError::Unsupported(format!("{clause} is not supported"))) } else { Ok(()) }
 }
 
 fn into_flow(result: Result<(), EngineError>) -> ControlFlow<EngineError> {

@@ -336,10 +336,7 @@ impl Counter<'_> {
         if nesting > self.limits.nesting {
             return Err(too_large(
                 at,
-                format!(
-                    "more than {} levels of parentheses, brackets and CASE",
-                    self.limits.nesting
-                ),
+                format!("more than {} levels of parentheses, brackets and CASE", self.limits.nesting),
                 "name the inner parts in a WITH clause",
             ));
         }
@@ -401,11 +398,7 @@ impl Counter<'_> {
 
     fn check_joins(&mut self, at: Location) -> Result<(), EngineError> {
         if self.level().joins > self.limits.tables {
-            return Err(too_large(
-                at,
-                format!("more than {} joins", self.limits.tables),
-                "split the query",
-            ));
+            return Err(too_large(at, format!("more than {} joins", self.limits.tables), "split the query"));
         }
         Ok(())
     }
@@ -459,8 +452,5 @@ fn is_operator(keyword: Keyword) -> bool {
 }
 
 fn too_large(at: Location, what: String, instead: &str) -> EngineError {
-    EngineError::TooLarge(format!(
-        "the statement has {what} at line {}, column {}; {instead}",
-        at.line, at.column
-    ))
+    EngineError::TooLarge(format!("the statement has {what} at line {}, column {}; {instead}", at.line, at.column))
 }

@@ -21,10 +21,7 @@ pub(super) struct BoundedDialect {
 
 impl BoundedDialect {
     pub(super) fn new(limit: usize) -> Self {
-        BoundedDialect {
-            begun: AtomicUsize::new(0),
-            limit,
-        }
+        BoundedDialect { begun: AtomicUsize::new(0), limit }
     }
 
     /// Whether the parser was stopped for trying too often.
@@ -56,10 +53,8 @@ impl Dialect for BoundedDialect {
 
     // Standard SQL reserves these; it also keeps a syntax error inside them where it is.
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
-        matches!(
-            keyword,
-            Keyword::NOT | Keyword::CASE | Keyword::CAST | Keyword::TRY_CAST
-        ) || RESERVED_FOR_IDENTIFIER.contains(&keyword)
+        matches!(keyword, Keyword::NOT | Keyword::CASE | Keyword::CAST | Keyword::TRY_CAST)
+            || RESERVED_FOR_IDENTIFIER.contains(&keyword)
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {

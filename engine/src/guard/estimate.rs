@@ -69,10 +69,7 @@ impl Estimate {
         (Estimate::Range, &["range", "generate_series"]),
         (Estimate::ListRepeat, &["array_repeat"]),
         (Estimate::ListResize, &["array_resize"]),
-        (
-            Estimate::ListReplace,
-            &["array_replace", "array_replace_n", "array_replace_all"],
-        ),
+        (Estimate::ListReplace, &["array_replace", "array_replace_n", "array_replace_all"]),
         (Estimate::ListJoin, &["array_to_string"]),
         (Estimate::Product, &["levenshtein"]),
         (Estimate::Cast, &["arrow_cast", "arrow_try_cast"]),
@@ -82,16 +79,8 @@ impl Estimate {
     pub(super) fn result_bytes(self, args: &ScalarFunctionArgs) -> Result<u64> {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         // A constant result is spread over all rows of the batch.
-        let (rows, times) = if constant {
-            (1, args.number_rows.max(1) as u64)
-        } else {
-            (args.number_rows, 1)
-        };
-        let columns = args
-            .args
-            .iter()
-            .map(|arg| Column::new(arg, self))
-            .collect::<Result<Vec<_>>>()?;
+        let (rows, times) = if constant { (1, args.number_rows.max(1) as u64) } else { (args.number_rows, 1) };
+        let columns = args.args.iter().map(|arg| Column::new(arg, self)).collect::<Result<Vec<_>>>()?;
         let mut bytes = 0_u64;
         for row in 0..rows {
             bytes = bytes.saturating_add(self.row_bytes(&columns, row));
@@ -102,10 +91,7 @@ impl Estimate {
     fn row_bytes(self, columns: &[Column], row: usize) -> u64 {
         let size = |index: usize| columns.get(index).map_or(0, |column| column.bytes(row));
         let count = |index: usize| {
-            columns
-                .get(index)
-                .and_then(|column| column.number(row))
-                .map_or(0, |n| u64::try_from(n).unwrap_or_default())
+            columns.get(index).and_then(|column| column.number(row)).map_or(0, |n| u64::try_from(n).unwrap_or_default())
         };
         let items = |index: usize| columns.get(index).map_or(0, |column| column.items(row));
         match self {
@@ -116,16 +102,11 @@ impl Estimate {
                 size(0).saturating_add(found.saturating_mul(size(2)))
             }
             Estimate::RegexpReplace => {
-                let everywhere = columns
-                    .get(3)
-                    .and_then(|flags| flags.text(row))
-                    .is_some_and(|f| f.contains('g'));
+                let everywhere = columns.get(3).and_then(|flags| flags.text(row)).is_some_and(|f| f.contains('g'));
                 let found = if everywhere { size(0) + 1 } else { 1 };
                 // All matches together hold the text at most once for each group named in `to`.
                 let groups = size(2) / 2 + 1;
-                found
-                    .saturating_mul(size(2))
-                    .saturating_add(size(0).saturating_mul(groups))
+                found.saturating_mul(size(2)).saturating_add(size(0).saturating_mul(groups))
             }
             Estimate::RegexpMatch => {
                 let groups = columns
@@ -148,9 +129,7 @@ impl Estimate {
             Estimate::ListReplace => size(0).saturating_add(items(0).saturating_mul(size(2))),
             Estimate::ListJoin => {
                 let between = size(1).saturating_add(size(2)).saturating_add(32);
-                size(0)
-                    .saturating_mul(4)
-                    .saturating_add(items(0).saturating_mul(between))
+                size(0).saturating_mul(4).saturating_add(items(0).saturating_mul(between))
             }
             // A step costs about what writing a sixteenth of a byte does.
             Estimate::Product => size(0).saturating_mul(size(1)) / 16,
@@ -180,12 +159,7 @@ impl Column {
         );
         let interval = matches!(array.data_type(), DataType::Interval(_)).then(|| array.clone());
         let numbers = if takes_numbers { as_numbers(&array) } else { None };
-        Ok(Column {
-            array,
-            constant,
-            numbers,
-            interval,
-        })
+        Ok(Column { array, constant, numbers, interval })
     }
 
     fn index(&self, row: usize) -> usize {
@@ -233,17 +207,9 @@ fn as_numbers(array: &ArrayRef) -> Option<Int64Array> {
         DataType::Timestamp(_, zone) => cast(array, &DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())).ok()?,
         _ => array.clone(),
     };
-    let array = if *array.data_type() == DataType::Date32 {
-        cast(&array, &DataType::Int32).ok()?
-    } else {
-        array
-    };
+    let array = if *array.data_type() == DataType::Date32 { cast(&array, &DataType::Int32).ok()? } else { array };
     let numbers = cast(&array, &DataType::Int64).ok()?;
-    Some(
-        numbers
-            .as_primitive::<datafusion::arrow::datatypes::Int64Type>()
-            .clone(),
-    )
+    Some(numbers.as_primitive::<datafusion::arrow::datatypes::Int64Type>().clone())
 }
 
 /// Bytes of one value: its text, its items, or the width of its type.
@@ -270,11 +236,9 @@ fn value_bytes(array: &ArrayRef, index: usize) -> u64 {
             average(list.value_length(index).unsigned_abs(), list.values())
         }
         DataType::FixedSizeList(_, size) => average(size.unsigned_abs().into(), array.as_fixed_size_list().values()),
-        DataType::Struct(_) => array
-            .as_struct()
-            .columns()
-            .iter()
-            .fold(0, |sum, column| sum + value_bytes(column, index)),
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().fold(0, |sum, column| sum + value_bytes(column, index))
+        }
         // A number written as text is at most about this long.
         other => other.primitive_width().map_or(32, |width| width.max(24)) as u64,
     };
@@ -284,9 +248,7 @@ fn value_bytes(array: &ArrayRef, index: usize) -> u64 {
 
 /// Bytes of the widest character that padding may write.
 fn widest_char(columns: &[Column], row: usize) -> u64 {
-    let ascii = [0, 2]
-        .iter()
-        .all(|index| columns.get(*index).and_then(|c| c.text(row)).is_none_or(str::is_ascii));
+    let ascii = [0, 2].iter().all(|index| columns.get(*index).and_then(|c| c.text(row)).is_none_or(str::is_ascii));
     if ascii { 1 } else { 4 }
 }
 
@@ -321,14 +283,9 @@ fn interval_step(interval: &ArrayRef, index: usize, columns: &[Column]) -> u128 
     }
     let value = interval.value(index);
     let days = i128::from(value.months) * 28 + i128::from(value.days);
-    let dates = columns
-        .first()
-        .is_some_and(|first| matches!(first.array.data_type(), DataType::Date32 | DataType::Date64));
-    let step = if dates {
-        days
-    } else {
-        days * NANOS_OF_DAY + i128::from(value.nanoseconds)
-    };
+    let dates =
+        columns.first().is_some_and(|first| matches!(first.array.data_type(), DataType::Date32 | DataType::Date64));
+    let step = if dates { days } else { days * NANOS_OF_DAY + i128::from(value.nanoseconds) };
     step.unsigned_abs()
 }
 
@@ -339,9 +296,9 @@ pub(super) fn fixed_width(data_type: &DataType) -> u64 {
         DataType::FixedSizeList(item, size) => {
             u64::from(size.unsigned_abs()).saturating_mul(fixed_width(item.data_type()).max(1))
         }
-        DataType::Struct(fields) => fields
-            .iter()
-            .fold(0, |sum, field| fixed_width(field.data_type()).saturating_add(sum)),
+        DataType::Struct(fields) => {
+            fields.iter().fold(0, |sum, field| fixed_width(field.data_type()).saturating_add(sum))
+        }
         DataType::List(item) | DataType::LargeList(item) => fixed_width(item.data_type()),
         other => other.primitive_width().unwrap_or_default() as u64,
     }

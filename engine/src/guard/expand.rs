@@ -52,8 +52,7 @@ impl Visitor for Expander<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<EngineError> {
         for entry in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.entries
-                .insert(address(&entry.query), entry.alias.name.value.to_lowercase());
+            self.entries.insert(address(&entry.query), entry.alias.name.value.to_lowercase());
         }
         self.tables.push(0);
         ControlFlow::Continue(())
@@ -105,10 +104,7 @@ impl Visitor for Expander<'_> {
         let written_again = if is_written_twice(expr) { below } else { 0 };
         self.copies = self.copies.saturating_add(written_again);
         if let Some(parent) = self.nodes.last_mut() {
-            *parent = parent
-                .saturating_add(below)
-                .saturating_add(written_again)
-                .saturating_add(own);
+            *parent = parent.saturating_add(below).saturating_add(written_again).saturating_add(own);
         }
         if self.copies > COPIES_LIMIT {
             return ControlFlow::Break(EngineError::TooLarge(
@@ -124,12 +120,9 @@ impl Visitor for Expander<'_> {
 impl Expander<'_> {
     fn tables_in(&self, name: &ObjectName) -> u64 {
         match name.0.as_slice() {
-            [ObjectNamePart::Identifier(ident)] => self
-                .tables_of
-                .get(&ident.value.to_lowercase())
-                .copied()
-                .unwrap_or_default()
-                .max(1),
+            [ObjectNamePart::Identifier(ident)] => {
+                self.tables_of.get(&ident.value.to_lowercase()).copied().unwrap_or_default().max(1)
+            }
             _ => 1,
         }
     }
@@ -160,9 +153,7 @@ fn is_written_twice(expr: &Expr) -> bool {
         | Expr::InSubquery { .. } => true,
         Expr::Case { operand, .. } => operand.is_some(),
         Expr::Function(Function { name, .. }) => name.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|name| {
-            ["coalesce", "nvl", "ifnull", "nvl2", "nullif"]
-                .iter()
-                .any(|twice| name.value.eq_ignore_ascii_case(twice))
+            ["coalesce", "nvl", "ifnull", "nvl2", "nullif"].iter().any(|twice| name.value.eq_ignore_ascii_case(twice))
         }),
         _ => false,
     }
@@ -170,9 +161,7 @@ fn is_written_twice(expr: &Expr) -> bool {
 
 fn groupings_of(item: &Expr) -> u64 {
     match item {
-        Expr::Cube(columns) => 1_u64
-            .checked_shl(u32::try_from(columns.len()).unwrap_or(u32::MAX))
-            .unwrap_or(u64::MAX),
+        Expr::Cube(columns) => 1_u64.checked_shl(u32::try_from(columns.len()).unwrap_or(u32::MAX)).unwrap_or(u64::MAX),
         Expr::Rollup(columns) => columns.len() as u64 + 1,
         Expr::GroupingSets(sets) => sets.len() as u64,
         _ => 1,

@@ -41,10 +41,7 @@ pub fn limited_functions(registered: &HashMap<String, Arc<ScalarUDF>>) -> Vec<Ar
         // Registered again, a wrapper stays as it is.
         .filter(|(_, inner)| !inner.inner().is::<Limited>())
         .map(|(estimate, inner)| {
-            let limited = ScalarUDF::new_from_impl(Limited {
-                inner: Arc::clone(inner),
-                estimate,
-            });
+            let limited = ScalarUDF::new_from_impl(Limited { inner: Arc::clone(inner), estimate });
             Arc::new(limited)
         })
         .collect()
@@ -124,10 +121,7 @@ impl ScalarUDFImpl for Limited {
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
         let inner = self.inner.inner().with_updated_config(config)?;
-        Some(ScalarUDF::new_from_impl(Limited {
-            inner: Arc::new(inner),
-            estimate: self.estimate,
-        }))
+        Some(ScalarUDF::new_from_impl(Limited { inner: Arc::new(inner), estimate: self.estimate }))
     }
 
     #[expect(deprecated, reason = "passes on what the wrapped function still answers")]

@@ -84,14 +84,9 @@ pub fn parse_guarded(sql: &str, limits: &SqlLimits) -> Result<Statement, EngineE
     // sqlparser begins each operand at most a few times in SQL that is correct.
     let dialect = BoundedDialect::new(20_000 + 2 * sql.len());
     let tokens =
-        Tokenizer::new(&dialect, sql)
-            .tokenize_with_location()
-            .map_err(|TokenizerError { message, location }| {
-                EngineError::Syntax(format!(
-                    "{message} at line {}, column {}",
-                    location.line, location.column
-                ))
-            })?;
+        Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|TokenizerError { message, location }| {
+            EngineError::Syntax(format!("{message} at line {}, column {}", location.line, location.column))
+        })?;
     leading::check(&tokens)?;
     let measure = count::measure(&tokens, limits)?;
     on_enough_stack(&measure, || {
@@ -113,10 +108,9 @@ fn parse(tokens: Vec<TokenWithSpan>, dialect: &BoundedDialect, limits: &SqlLimit
     match (statements.pop_front(), statements.len()) {
         (Some(statement), 0) => Ok(statement),
         (None, _) => Err(EngineError::Syntax("there is no statement in the text".to_owned())),
-        (Some(_), more) => Err(EngineError::Syntax(format!(
-            "{} statements in one text; send them one at a time",
-            more + 1
-        ))),
+        (Some(_), more) => {
+            Err(EngineError::Syntax(format!("{} statements in one text; send them one at a time", more + 1)))
+        }
     }
 }
 
@@ -158,7 +152,5 @@ fn syntax_error(error: &DataFusionError, dialect: &BoundedDialect, recursion: us
 
 /// sqlparser ends its messages in ` at Line: 1, Column: 8`.
 fn with_plain_position(message: &str) -> String {
-    message
-        .replace(" at Line: ", " at line ")
-        .replace(", Column: ", ", column ")
+    message.replace(" at Line: ", " at line ").replace(", Column: ", ", column ")
 }

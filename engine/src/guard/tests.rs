@@ -11,12 +11,7 @@ use crate::error::EngineError;
 
 /// Runs on a stack of the given size, as a small or a generous thread would.
 fn on_stack<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    thread::Builder::new()
-        .stack_size(bytes)
-        .spawn(work)
-        .unwrap()
-        .join()
-        .unwrap()
+    thread::Builder::new().stack_size(bytes).spawn(work).unwrap().join().unwrap()
 }
 
 fn parse(sql: &str) -> Result<String, EngineError> {
@@ -31,11 +26,7 @@ fn error_of(sql: String) -> EngineError {
         Ok(_) => None,
         Err(error) => Some(error),
     });
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "took {:?}: {short}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}: {short}", start.elapsed());
     error.unwrap_or_else(|| panic!("must be stopped: {short}"))
 }
 
@@ -75,15 +66,8 @@ fn plans(sql: String) {
         runtime.block_on(async {
             let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
             let state = context.state();
-            let plan = state
-                .statement_to_plan(statement)
-                .await
-                .map_err(|error| error.to_string())?;
-            state
-                .create_physical_plan(&plan)
-                .await
-                .map(|_| ())
-                .map_err(|error| error.to_string())
+            let plan = state.statement_to_plan(statement).await.map_err(|error| error.to_string())?;
+            state.create_physical_plan(&plan).await.map(|_| ()).map_err(|error| error.to_string())
         })
     });
     if let Err(error) = planned {
@@ -123,44 +107,23 @@ fn long_chains_are_stopped_before_they_become_trees() {
     too_large(joined(2_000, "SELECT 1", " EXCEPT "));
     too_large(format!("SELECT * FROM t {}", "JOIN t ON true ".repeat(2_000)));
     too_large(format!("SELECT * FROM {}", joined(2_000, "t", ", ")));
-    too_large(format!(
-        "SELECT CAST(1 AS {}INT{})",
-        "ARRAY<".repeat(600),
-        ">".repeat(600)
-    ));
+    too_large(format!("SELECT CAST(1 AS {}INT{})", "ARRAY<".repeat(600), ">".repeat(600)));
 }
 
 // A keyword where an operand is due is a column of that name, not the end of the chain.
 #[test]
 fn columns_named_like_keywords_do_not_hide_a_chain() {
     let chain = joined(400, "1", " + ");
-    for word in [
-        "and", "or", "from", "when", "then", "else", "where", "end", "union", "join", "on", "t.from", "t.and",
-    ] {
+    for word in ["and", "or", "from", "when", "then", "else", "where", "end", "union", "join", "on", "t.from", "t.and"]
+    {
         too_large(format!("SELECT {}", joined(40, &chain, &format!(" + {word} + "))));
     }
     // BETWEEN takes a column named AND as its lower bound.
-    too_large(format!(
-        "SELECT 1{}",
-        format!(" BETWEEN and AND 5{}", " IS NULL".repeat(400)).repeat(40)
-    ));
+    too_large(format!("SELECT 1{}", format!(" BETWEEN and AND 5{}", " IS NULL".repeat(400)).repeat(40)));
     // A chain on each side of a real separator is two chains, but around a parenthesis it is one.
-    too_large(format!(
-        "SELECT {}{}{}",
-        "(".repeat(40),
-        chain,
-        format!(") + {chain}").repeat(40)
-    ));
-    too_large(format!(
-        "SELECT {}1{}",
-        "CASE WHEN ".repeat(40),
-        format!(" = end THEN 2 END + {chain}").repeat(40)
-    ));
-    too_large(format!(
-        "SELECT {}1{}",
-        "CASE WHEN ".repeat(40),
-        format!(" THEN day END + {chain}").repeat(40)
-    ));
+    too_large(format!("SELECT {}{}{}", "(".repeat(40), chain, format!(") + {chain}").repeat(40)));
+    too_large(format!("SELECT {}1{}", "CASE WHEN ".repeat(40), format!(" = end THEN 2 END + {chain}").repeat(40)));
+    too_large(format!("SELECT {}1{}", "CASE WHEN ".repeat(40), format!(" THEN day END + {chain}").repeat(40)));
 }
 
 #[test]
@@ -169,17 +132,9 @@ fn deep_nesting_is_stopped() {
     too_large(format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000)));
     too_large(format!("SELECT {}1{}", "[".repeat(1_000), "]".repeat(1_000)));
     too_large(format!("SELECT {}1{}", "abs(".repeat(1_000), ")".repeat(1_000)));
-    too_large(format!(
-        "SELECT {}1{}",
-        "CASE WHEN true THEN ".repeat(1_000),
-        " END".repeat(1_000)
-    ));
+    too_large(format!("SELECT {}1{}", "CASE WHEN true THEN ".repeat(1_000), " END".repeat(1_000)));
     too_large(format!("SELECT * FROM {}t{}", "(".repeat(1_000), ")".repeat(1_000)));
-    too_large(format!(
-        "{}SELECT 1{}",
-        "SELECT * FROM (".repeat(1_000),
-        ")".repeat(1_000)
-    ));
+    too_large(format!("{}SELECT 1{}", "SELECT * FROM (".repeat(1_000), ")".repeat(1_000)));
     too_large(format!("SELECT {}1{}", "(SELECT ".repeat(1_000), ")".repeat(1_000)));
 }
 
@@ -206,11 +161,7 @@ fn errors_in_nested_sql_are_found_quickly() {
                 Ok(()) | Err(EngineError::Syntax(_) | EngineError::TooLarge(_)) => {}
                 Err(other) => panic!("{open} {error}: {other:?}"),
             }
-            assert!(
-                start.elapsed() < Duration::from_secs(10),
-                "{open} {error}: {:?}",
-                start.elapsed()
-            );
+            assert!(start.elapsed() < Duration::from_secs(10), "{open} {error}: {:?}", start.elapsed());
         }
     }
 }
@@ -236,40 +187,17 @@ fn long_lists_and_texts_are_stopped() {
 #[test]
 fn what_doubles_at_every_level_is_stopped() {
     too_large(format!("SELECT {}1{}", "(SELECT ".repeat(45), ")".repeat(45)));
-    too_large(format!(
-        "SELECT {}1{}",
-        "(SELECT max(x) + ".repeat(40),
-        " FROM t)".repeat(40)
-    ));
-    too_large(format!(
-        "SELECT 1 {}{}",
-        "WHERE EXISTS (SELECT 1 ".repeat(40),
-        ")".repeat(40)
-    ));
-    too_large(format!(
-        "SELECT {}x{}",
-        "(".repeat(40),
-        " BETWEEN 1 AND 2)::int".repeat(40)
-    ));
-    too_large(format!(
-        "SELECT {}x{}",
-        "(".repeat(40),
-        " IS DISTINCT FROM 1)::int".repeat(40)
-    ));
+    too_large(format!("SELECT {}1{}", "(SELECT max(x) + ".repeat(40), " FROM t)".repeat(40)));
+    too_large(format!("SELECT 1 {}{}", "WHERE EXISTS (SELECT 1 ".repeat(40), ")".repeat(40)));
+    too_large(format!("SELECT {}x{}", "(".repeat(40), " BETWEEN 1 AND 2)::int".repeat(40)));
+    too_large(format!("SELECT {}x{}", "(".repeat(40), " IS DISTINCT FROM 1)::int".repeat(40)));
     too_large(format!("SELECT {}x{}", "coalesce(".repeat(40), ",x)".repeat(40)));
-    let with: Vec<String> = (1..40)
-        .map(|i| format!("t{i} AS (SELECT a.x FROM t{} a JOIN t{} b ON a.x = b.x)", i - 1, i - 1))
-        .collect();
-    too_large(format!(
-        "WITH t0 AS (SELECT 1 AS x), {} SELECT * FROM t39",
-        with.join(", ")
-    ));
+    let with: Vec<String> =
+        (1..40).map(|i| format!("t{i} AS (SELECT a.x FROM t{} a JOIN t{} b ON a.x = b.x)", i - 1, i - 1)).collect();
+    too_large(format!("WITH t0 AS (SELECT 1 AS x), {} SELECT * FROM t39", with.join(", ")));
     let columns: Vec<String> = (0..30).map(|i| format!("c{i}")).collect();
     too_large(format!("SELECT 1 FROM t GROUP BY CUBE({})", columns.join(", ")));
-    too_large(format!(
-        "SELECT 1 FROM t GROUP BY {}",
-        joined(7, "ROLLUP(a, b, c, d)", ", ")
-    ));
+    too_large(format!("SELECT 1 FROM t GROUP BY {}", joined(7, "ROLLUP(a, b, c, d)", ", ")));
 }
 
 #[test]
@@ -277,15 +205,9 @@ fn what_is_allowed_parses_and_plans() {
     plans(format!("SELECT {}", joined(499, "1", "+")));
     plans(format!("SELECT {} FROM (VALUES (1)) AS t(x)", joined(499, "x", "+")));
     let either: Vec<String> = (0..499).map(|i| format!("x = {i}")).collect();
-    plans(format!(
-        "SELECT 1 FROM (VALUES (1)) AS t(x) WHERE {}",
-        either.join(" OR ")
-    ));
+    plans(format!("SELECT 1 FROM (VALUES (1)) AS t(x) WHERE {}", either.join(" OR ")));
     let both: Vec<String> = (0..499).map(|i| format!("x <> {i}")).collect();
-    plans(format!(
-        "SELECT 1 FROM (VALUES (1)) AS t(x) WHERE {}",
-        both.join(" AND ")
-    ));
+    plans(format!("SELECT 1 FROM (VALUES (1)) AS t(x) WHERE {}", both.join(" AND ")));
     plans(
         format!("SELECT {}", joined(499, "x", " || ")).replace("SELECT", "SELECT y || ")
             + " FROM (VALUES ('a', 'b')) AS t(x, y)",
@@ -293,37 +215,15 @@ fn what_is_allowed_parses_and_plans() {
     plans(joined(499, "SELECT 1 AS x", " UNION ALL "));
     plans(joined(199, "SELECT 1 AS x", " UNION "));
     plans(format!("SELECT {}1{}", "(".repeat(50), ")".repeat(50)));
-    plans(format!(
-        "SELECT {}x{} FROM (VALUES (1)) AS t(x)",
-        "abs(".repeat(50),
-        ")".repeat(50)
-    ));
-    plans(format!(
-        "SELECT {}x{} FROM (VALUES (1)) AS t(x)",
-        "CASE WHEN x > 1 THEN ".repeat(50),
-        " END".repeat(50)
-    ));
-    plans(format!(
-        "SELECT {} FROM (VALUES (1)) AS t(x)",
-        "NOT ".repeat(90) + "x = 1"
-    ));
-    plans(format!(
-        "{}SELECT 1 AS x{}",
-        "SELECT * FROM (".repeat(50),
-        ")".repeat(50)
-    ));
+    plans(format!("SELECT {}x{} FROM (VALUES (1)) AS t(x)", "abs(".repeat(50), ")".repeat(50)));
+    plans(format!("SELECT {}x{} FROM (VALUES (1)) AS t(x)", "CASE WHEN x > 1 THEN ".repeat(50), " END".repeat(50)));
+    plans(format!("SELECT {} FROM (VALUES (1)) AS t(x)", "NOT ".repeat(90) + "x = 1"));
+    plans(format!("{}SELECT 1 AS x{}", "SELECT * FROM (".repeat(50), ")".repeat(50)));
     plans(format!("SELECT {}1{}", "(SELECT ".repeat(8), ")".repeat(8)));
-    plans(format!(
-        "SELECT {}x{} FROM (VALUES (1)) AS t(x)",
-        "(".repeat(8),
-        " BETWEEN 1 AND 2)::int".repeat(8)
-    ));
+    plans(format!("SELECT {}x{} FROM (VALUES (1)) AS t(x)", "(".repeat(8), " BETWEEN 1 AND 2)::int".repeat(8)));
     plans(format!(
         "SELECT * FROM {}",
-        (0..50)
-            .map(|i| format!("(VALUES (1)) AS t{i}(x{i})"))
-            .collect::<Vec<_>>()
-            .join(", ")
+        (0..50).map(|i| format!("(VALUES (1)) AS t{i}(x{i})")).collect::<Vec<_>>().join(", ")
     ));
     plans(
         "SELECT CASE ".to_owned()
@@ -335,35 +235,19 @@ fn what_is_allowed_parses_and_plans() {
 #[test]
 fn the_longest_list_parses_and_plans() {
     let items: Vec<String> = (0..50_000).map(|i| i.to_string()).collect();
-    plans(format!(
-        "SELECT 1 FROM (VALUES (1)) AS t(x) WHERE x IN ({})",
-        items.join(",")
-    ));
-    plans(format!(
-        "VALUES {}",
-        items.iter().map(|i| format!("({i})")).collect::<Vec<_>>().join(",")
-    ));
+    plans(format!("SELECT 1 FROM (VALUES (1)) AS t(x) WHERE x IN ({})", items.join(",")));
+    plans(format!("VALUES {}", items.iter().map(|i| format!("({i})")).collect::<Vec<_>>().join(",")));
     plans(format!("SELECT [{}]", items.join(",")));
     plans(
-        format!(
-            "SELECT {}",
-            items
-                .iter()
-                .take(2_000)
-                .map(|i| format!("x AS c{i}"))
-                .collect::<Vec<_>>()
-                .join(",")
-        ) + " FROM (VALUES (1)) AS t(x)",
+        format!("SELECT {}", items.iter().take(2_000).map(|i| format!("x AS c{i}")).collect::<Vec<_>>().join(","))
+            + " FROM (VALUES (1)) AS t(x)",
     );
 }
 
 #[test]
 fn only_what_reads_is_run() {
     refused("COPY (SELECT 1) TO 'x.parquet'", "fetch the result over Flight SQL");
-    refused(
-        "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '/etc'",
-        "skyflight ingest",
-    );
+    refused("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '/etc'", "skyflight ingest");
     refused("CREATE TABLE t AS SELECT 1", "skyflight ingest");
     refused("CREATE VIEW v AS SELECT 1", "skyflight ingest");
     refused("create function f() returns int return 1", "skyflight ingest");
@@ -387,20 +271,14 @@ fn only_what_reads_is_run() {
     refused("EXPLAIN INSERT INTO t SELECT 1", "INSERT is not run here");
     refused("EXPLAIN ANALYZE COPY t TO 'x'", "COPY");
     refused("EXPLAIN EXPLAIN SELECT 1", "EXPLAIN takes a query");
-    refused(
-        &format!("{}SELECT 1", "EXPLAIN ".repeat(5_000)),
-        "EXPLAIN takes a query",
-    );
+    refused(&format!("{}SELECT 1", "EXPLAIN ".repeat(5_000)), "EXPLAIN takes a query");
     refused(&format!("{}t", "DESC ".repeat(5_000)), "EXPLAIN takes a query");
     refused("EXPLAIN SHOW TABLES", "EXPLAIN takes a query");
     refused("USE dr1", "configuration file");
     refused("ANALYZE TABLE t", "only queries");
     refused("SELECT * FROM information_schema.df_settings", "configuration");
     refused("SELECT * FROM Information_Schema.DF_Settings", "configuration");
-    refused(
-        "SELECT (SELECT max(value) FROM skyflight.\"information_schema\".\"df_settings\")",
-        "configuration",
-    );
+    refused("SELECT (SELECT max(value) FROM skyflight.\"information_schema\".\"df_settings\")", "configuration");
     refused("DESCRIBE information_schema.df_settings", "configuration");
     refused("SELECT * FROM read_csv('/etc/passwd')", "table function");
     refused("SELECT * FROM LATERAL read_csv('/etc/passwd')", "table function");
@@ -491,10 +369,7 @@ fn bounded_session() -> SessionContext {
 async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, EngineError> {
     let failed = |error: datafusion::error::DataFusionError| EngineError::ResourceExhausted(error.to_string());
     let state = context.state();
-    let plan = state
-        .statement_to_plan(parse_guarded(sql, &SqlLimits::default())?)
-        .await
-        .map_err(failed)?;
+    let plan = state.statement_to_plan(parse_guarded(sql, &SqlLimits::default())?).await.map_err(failed)?;
     check_constants(&state.optimize(&plan).map_err(failed)?)?;
     DataFrame::new(state, plan).collect().await.map_err(failed)
 }
@@ -534,16 +409,8 @@ async fn functions_that_would_fill_memory_are_stopped() {
         let start = Instant::now();
         let sql = format!("SELECT {call} FROM (VALUES ('x', 1), ('y', 2)) AS t(x, i)");
         let result = run(&context, &sql).await;
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{call}: {:?}",
-            start.elapsed()
-        );
-        let expected = if call.contains("array_replace_all") {
-            result.is_ok()
-        } else {
-            result.is_err()
-        };
+        assert!(start.elapsed() < Duration::from_secs(5), "{call}: {:?}", start.elapsed());
+        let expected = if call.contains("array_replace_all") { result.is_ok() } else { result.is_err() };
         assert!(expected, "{call}: {:?}", result.map(|batches| batches.len()));
         if let Err(error) = result {
             let message = error.to_string();
@@ -563,12 +430,7 @@ async fn large_constants_do_not_stand_beside_many_rows() {
         let error = run(&context, sql).await.map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("at most"), "{sql}: {error}");
     }
-    let rows = run(
-        &context,
-        "SELECT length(repeat('x', 60000000)) AS n, unnest(range(1000000))",
-    )
-    .await
-    .unwrap();
+    let rows = run(&context, "SELECT length(repeat('x', 60000000)) AS n, unnest(range(1000000))").await.unwrap();
     assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1_000_000);
 }
 
@@ -622,9 +484,7 @@ async fn bounded_functions_answer_as_before() {
         let ours = run(&context, &sql).await.unwrap();
         let theirs = run(&plain, &sql).await.unwrap();
         let format = |batches: &[RecordBatch]| {
-            datafusion::arrow::util::pretty::pretty_format_batches(batches)
-                .unwrap()
-                .to_string()
+            datafusion::arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string()
         };
         assert_eq!(format(&ours), format(&theirs), "{call}");
     }
@@ -635,10 +495,7 @@ async fn bounded_functions_answer_as_before() {
 fn the_table_names_functions_that_exist() {
     let state = SessionContext::new().state();
     let limited = limited_functions(state.scalar_functions());
-    let expected: usize = super::estimate::Estimate::ALL
-        .iter()
-        .map(|(_, names)| names.len())
-        .sum();
+    let expected: usize = super::estimate::Estimate::ALL.iter().map(|(_, names)| names.len()).sum();
     assert_eq!(limited.len(), expected);
     for function in limited {
         let original = &state.scalar_functions()[function.name()];

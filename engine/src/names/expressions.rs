@@ -39,13 +39,7 @@ impl<'a> Expressions<'a> {
         entries: &'a Entries<'a>,
         outputs: Outputs<'a>,
     ) -> Self {
-        Expressions {
-            resolver,
-            scope,
-            entries,
-            outputs,
-            depth: 0,
-        }
+        Expressions { resolver, scope, entries, outputs, depth: 0 }
     }
 
     /// Rewrites the names of a part of the query that has no subqueries but in expressions.
@@ -111,10 +105,7 @@ impl<'a> Expressions<'a> {
             [column] => self.rewrite_column(column)?,
             _ => self.scope.resolve_compound(&mut parts)?,
         }
-        let mut exact = parts.into_iter().map(|part| Ident {
-            quote_style: Some('"'),
-            ..part
-        });
+        let mut exact = parts.into_iter().map(|part| Ident { quote_style: Some('"'), ..part });
         if let Some(first) = exact.next() {
             *root = Expr::Identifier(first);
             chain.splice(..dots, exact.map(|part| AccessExpr::Dot(Expr::Identifier(part))));
@@ -147,12 +138,7 @@ impl<'a> Expressions<'a> {
     }
 
     fn rewrite_qualifier(&self, qualifier: &mut ObjectName) -> Result<(), EngineError> {
-        let mut parts: Vec<Ident> = qualifier
-            .0
-            .iter()
-            .filter_map(ObjectNamePart::as_ident)
-            .cloned()
-            .collect();
+        let mut parts: Vec<Ident> = qualifier.0.iter().filter_map(ObjectNamePart::as_ident).cloned().collect();
         self.scope.resolve_wildcard(&mut parts)?;
         *qualifier = ObjectName::from(parts);
         Ok(())

@@ -76,11 +76,7 @@ fn resolve_plain(statement: &mut ast::Statement, resolver: &Resolver<'_>) -> Res
         ast::Statement::Explain { statement, .. } => resolve_plain(statement, resolver),
         ast::Statement::ExplainTable { table_name, .. } => resolver.resolve_table_name(table_name),
         ast::Statement::ShowColumns { show_options, .. } => {
-            match show_options
-                .show_in
-                .as_mut()
-                .and_then(|show_in| show_in.parent_name.as_mut())
-            {
+            match show_options.show_in.as_mut().and_then(|show_in| show_in.parent_name.as_mut()) {
                 Some(table) => resolver.resolve_table_name(table),
                 None => Ok(()),
             }
@@ -98,11 +94,8 @@ pub fn suggest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
             let lower = candidate.to_lowercase();
             let distance = strsim::damerau_levenshtein(&wanted, &lower);
             // `mag` for `mag_g` and `dec` for `decPM`: the beginning counts for more than the rest.
-            let near = if lower.starts_with(&wanted) || wanted.starts_with(&lower) {
-                distance.min(far)
-            } else {
-                distance
-            };
+            let near =
+                if lower.starts_with(&wanted) || wanted.starts_with(&lower) { distance.min(far) } else { distance };
             (near, distance, candidate)
         })
         .filter(|(near, _, _)| *near <= far)

@@ -49,10 +49,7 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn resolve_top(&self, query: &mut Query) -> Result<(), EngineError> {
-        let entries = Entries {
-            own: Vec::new(),
-            outer: None,
-        };
+        let entries = Entries { own: Vec::new(), outer: None };
         self.resolve_query(query, &Scope::EMPTY, &entries).map(|_| ())
     }
 
@@ -68,26 +65,19 @@ impl<'a> Resolver<'a> {
         outer: &Scope<'_>,
         entries: &Entries<'_>,
     ) -> Result<Columns, EngineError> {
-        let mut own = Entries {
-            own: Vec::new(),
-            outer: Some(entries),
-        };
+        let mut own = Entries { own: Vec::new(), outer: Some(entries) };
         if let Some(with) = &mut query.with {
             for entry in &mut with.cte_tables {
                 let columns = if with.recursive {
                     self.resolve_recursive(entry, outer, &own)?
                 } else {
-                    self.resolve_query(&mut entry.query, outer, &own)?
-                        .renamed(column_names(&entry.alias))
+                    self.resolve_query(&mut entry.query, outer, &own)?.renamed(column_names(&entry.alias))
                 };
                 own.add(&entry.alias.name, columns)?;
             }
         }
         let (columns, relations) = self.resolve_body(&mut query.body, outer, &own)?;
-        let scope = Scope {
-            relations: &relations,
-            outer: Some(outer),
-        };
+        let scope = Scope { relations: &relations, outer: Some(outer) };
         if let Some(order_by) = &mut query.order_by {
             Expressions::new(self, scope, &own, Outputs::First(&columns.names)).rewrite(order_by)?;
         }
@@ -105,18 +95,10 @@ impl<'a> Resolver<'a> {
         entries: &Entries<'_>,
     ) -> Result<Columns, EngineError> {
         let SetExpr::SetOperation { left, right, .. } = entry.query.body.as_mut() else {
-            return Ok(self
-                .resolve_query(&mut entry.query, outer, entries)?
-                .renamed(column_names(&entry.alias)));
+            return Ok(self.resolve_query(&mut entry.query, outer, entries)?.renamed(column_names(&entry.alias)));
         };
-        let columns = self
-            .resolve_body(left, outer, entries)?
-            .0
-            .renamed(column_names(&entry.alias));
-        let mut own = Entries {
-            own: Vec::new(),
-            outer: Some(entries),
-        };
+        let columns = self.resolve_body(left, outer, entries)?.0.renamed(column_names(&entry.alias));
+        let mut own = Entries { own: Vec::new(), outer: Some(entries) };
         own.add(&entry.alias.name, columns.clone())?;
         self.resolve_body(right, outer, &own)?;
         Ok(columns)
@@ -138,16 +120,10 @@ impl<'a> Resolver<'a> {
                 Ok((columns, Vec::new()))
             }
             SetExpr::Values(values) => {
-                let scope = Scope {
-                    relations: &[],
-                    outer: Some(outer),
-                };
+                let scope = Scope { relations: &[], outer: Some(outer) };
                 Expressions::new(self, scope, entries, Outputs::Hidden).rewrite(values)?;
                 let width = values.rows.first().map_or(0, |row| row.len());
-                Ok((
-                    Columns::new((1..=width).map(|number| format!("column{number}")).collect()),
-                    Vec::new(),
-                ))
+                Ok((Columns::new((1..=width).map(|number| format!("column{number}")).collect()), Vec::new()))
             }
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) | SetExpr::Table(_) => {
                 Ok((Columns::default(), Vec::new()))
@@ -165,10 +141,7 @@ impl<'a> Resolver<'a> {
         for from in &mut select.from {
             self.resolve_joins(from, &mut relations, outer, entries)?;
         }
-        let scope = Scope {
-            relations: &relations,
-            outer: Some(outer),
-        };
+        let scope = Scope { relations: &relations, outer: Some(outer) };
         let mut plain = Expressions::new(self, scope, entries, Outputs::Hidden);
         plain.rewrite(&mut select.selection)?;
         for window in &mut select.named_window {
@@ -243,22 +216,14 @@ impl<'a> Resolver<'a> {
     ) -> Result<(), EngineError> {
         let first = relations.len();
         self.resolve_factor(&mut from.relation, relations, outer, entries)?;
-        for Join {
-            relation,
-            join_operator,
-            ..
-        } in &mut from.joins
-        {
+        for Join { relation, join_operator, .. } in &mut from.joins {
             let right = relations.len();
             self.resolve_factor(relation, relations, outer, entries)?;
             let joined = relations.get(first..).unwrap_or_default();
             let (left, right) = joined.split_at(right - first);
             match constraint_of(join_operator) {
                 Some(JoinConstraint::On(expr)) => {
-                    let scope = Scope {
-                        relations: joined,
-                        outer: Some(outer),
-                    };
+                    let scope = Scope { relations: joined, outer: Some(outer) };
                     Expressions::new(self, scope, entries, Outputs::Hidden).rewrite(expr)?;
                 }
                 Some(JoinConstraint::Using(names)) => {
@@ -280,18 +245,10 @@ impl<'a> Resolver<'a> {
         entries: &Entries<'_>,
     ) -> Result<(), EngineError> {
         // What a lateral subquery or the argument of a function may name.
-        let beside = Scope {
-            relations,
-            outer: Some(outer),
-        };
+        let beside = Scope { relations, outer: Some(outer) };
         let mut arguments = Expressions::new(self, beside, entries, Outputs::Hidden);
         let relation = match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args: Some(args),
-                ..
-            } => {
+            TableFactor::Table { name, alias, args: Some(args), .. } => {
                 lower_function_name(name);
                 arguments.rewrite(&mut args.args)?;
                 function_relation(alias.as_ref())
@@ -305,37 +262,20 @@ impl<'a> Resolver<'a> {
                 arguments.rewrite(array_exprs)?;
                 relation(alias.as_ref(), RelationName::Nameless, Columns::default())
             }
-            TableFactor::Table {
-                name,
-                alias,
-                args: None,
-                ..
-            } => self.resolve_table(name, alias.as_ref(), entries)?,
-            TableFactor::Derived {
-                lateral,
-                subquery,
-                alias,
-                ..
-            } => {
+            TableFactor::Table { name, alias, args: None, .. } => self.resolve_table(name, alias.as_ref(), entries)?,
+            TableFactor::Derived { lateral, subquery, alias, .. } => {
                 let around = if *lateral { &beside } else { outer };
                 let columns = self.resolve_query(subquery, around, entries)?;
                 relation(alias.as_ref(), RelationName::Nameless, columns)
             }
-            TableFactor::NestedJoin {
-                table_with_joins,
-                alias,
-            } => {
+            TableFactor::NestedJoin { table_with_joins, alias } => {
                 let mut inner = Vec::new();
                 self.resolve_joins(table_with_joins, &mut inner, outer, entries)?;
                 if alias.is_none() {
                     relations.append(&mut inner);
                     return Ok(());
                 }
-                let columns = Scope {
-                    relations: &inner,
-                    outer: None,
-                }
-                .all_columns();
+                let columns = Scope { relations: &inner, outer: None }.all_columns();
                 relation(alias.as_ref(), RelationName::Nameless, columns)
             }
             // Not let through by the guard.
@@ -359,11 +299,7 @@ impl<'a> Resolver<'a> {
         }
         let found = find_table(self.catalog, name)?;
         *name = found.object_name();
-        let FoundTable {
-            database,
-            table,
-            columns,
-        } = found;
+        let FoundTable { database, table, columns } = found;
         Ok(relation(alias, RelationName::Table { database, table }, columns))
     }
 }
@@ -419,16 +355,8 @@ fn resolve_using(name: &mut ObjectName, left: &[Relation], right: &[Relation]) -
     let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice() else {
         return Ok(());
     };
-    let left = Scope {
-        relations: left,
-        outer: None,
-    }
-    .own_column(ident)?;
-    let right = Scope {
-        relations: right,
-        outer: None,
-    }
-    .own_column(ident)?;
+    let left = Scope { relations: left, outer: None }.own_column(ident)?;
+    let right = Scope { relations: right, outer: None }.own_column(ident)?;
     match (left, right) {
         (Some(left), Some(right)) if left != right => Err(EngineError::Invalid(format!(
             "USING ({}): the column is \"{left}\" on one side and \"{right}\" on the other; join with ON",
@@ -444,19 +372,8 @@ fn resolve_using(name: &mut ObjectName, left: &[Relation], right: &[Relation]) -
 
 /// The planner joins on columns spelled alike, and would pass over those that differ in case.
 fn check_natural(left: &[Relation], right: &[Relation]) -> Result<(), EngineError> {
-    let left = Scope {
-        relations: left,
-        outer: None,
-    }
-    .all_columns()
-    .names;
-    for column in (Scope {
-        relations: right,
-        outer: None,
-    })
-    .all_columns()
-    .names
-    {
+    let left = Scope { relations: left, outer: None }.all_columns().names;
+    for column in (Scope { relations: right, outer: None }).all_columns().names {
         if !left.contains(&column)
             && let Some(other) = left.iter().find(|other| same(other, &column))
         {

@@ -7,11 +7,7 @@ use crate::error::EngineError;
 
 /// Whether an identifier of the statement means a declared name: quoted exactly, else in any case.
 pub(super) fn means(ident: &Ident, declared: &str) -> bool {
-    if ident.quote_style.is_some() {
-        ident.value == declared
-    } else {
-        same(&ident.value, declared)
-    }
+    if ident.quote_style.is_some() { ident.value == declared } else { same(&ident.value, declared) }
 }
 
 /// Whether two names are the same but for case.
@@ -100,10 +96,7 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(super) const EMPTY: Scope<'static> = Scope {
-        relations: &[],
-        outer: None,
-    };
+    pub(super) const EMPTY: Scope<'static> = Scope { relations: &[], outer: None };
 
     /// This scope and those around it, innermost first.
     fn chain(&self) -> impl Iterator<Item = &Scope<'a>> {
@@ -220,12 +213,7 @@ impl<'a> Scope<'a> {
 
     /// All columns of this scope's relations, as `*` gives them.
     pub(super) fn all_columns(&self) -> Columns {
-        Columns::new(
-            self.relations
-                .iter()
-                .flat_map(|relation| relation.columns.names.iter().cloned())
-                .collect(),
-        )
+        Columns::new(self.relations.iter().flat_map(|relation| relation.columns.names.iter().cloned()).collect())
     }
 }
 
@@ -253,17 +241,9 @@ pub(super) fn find(names: &[String], ident: &Ident, place: impl Fn() -> String) 
 
 /// The identifier under its declared spelling, quoted as it was.
 pub(super) fn declared(ident: &Ident, name: String) -> Ident {
-    Ident {
-        value: name,
-        quote_style: ident.quote_style,
-        span: ident.span,
-    }
+    Ident { value: name, quote_style: ident.quote_style, span: ident.span }
 }
 
 pub(super) fn joined(parts: &[Ident]) -> String {
-    parts
-        .iter()
-        .map(|part| part.value.as_str())
-        .collect::<Vec<_>>()
-        .join(".")
+    parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".")
 }

@@ -114,10 +114,7 @@ pub(super) fn find_table(catalog: &NameCatalog, name: &ObjectName) -> Result<Fou
         [table] => find_unqualified(catalog, table),
         [database, table] => find_in(catalog, database, table, &parts),
         [first, database, table] if means(first, CATALOG) => find_in(catalog, database, table, &parts),
-        _ => Err(EngineError::NotFound(format!(
-            "no table \"{}\"; names are database.table",
-            joined(&parts)
-        ))),
+        _ => Err(EngineError::NotFound(format!("no table \"{}\"; names are database.table", joined(&parts)))),
     }
 }
 
@@ -128,9 +125,7 @@ fn find_unqualified(catalog: &NameCatalog, table: &Ident) -> Result<FoundTable, 
         .filter_map(|database| table_of(database, table).map(|found| FoundTable::new(database, found)))
         .collect();
     if let Some(default) = &catalog.default_database
-        && let Some(index) = found
-            .iter()
-            .position(|found| found.database.eq_ignore_ascii_case(default))
+        && let Some(index) = found.iter().position(|found| found.database.eq_ignore_ascii_case(default))
     {
         return Ok(found.swap_remove(index));
     }
@@ -138,10 +133,7 @@ fn find_unqualified(catalog: &NameCatalog, table: &Ident) -> Result<FoundTable, 
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
             found.push(last);
-            let names: Vec<String> = found
-                .iter()
-                .map(|found| format!("{}.{}", found.database, found.table))
-                .collect();
+            let names: Vec<String> = found.iter().map(|found| format!("{}.{}", found.database, found.table)).collect();
             Err(EngineError::Invalid(format!(
                 "table \"{}\" is in several databases; say which: {}",
                 table.value,
@@ -157,18 +149,9 @@ fn find_in(catalog: &NameCatalog, database: &Ident, table: &Ident, parts: &[Iden
         return Ok(information_table(table));
     }
     let Some(found) = catalog.databases.iter().find(|known| means(database, &known.name)) else {
-        let hint = suggest(
-            &database.value,
-            catalog.databases.iter().map(|known| known.name.as_str()),
-        )
-        .map_or_else(
-            || list("databases", catalog.databases.iter().map(|known| known.name.clone())),
-            did_you_mean,
-        );
-        return Err(EngineError::NotFound(format!(
-            "no database \"{}\"{hint}",
-            database.value
-        )));
+        let hint = suggest(&database.value, catalog.databases.iter().map(|known| known.name.as_str()))
+            .map_or_else(|| list("databases", catalog.databases.iter().map(|known| known.name.clone())), did_you_mean);
+        return Err(EngineError::NotFound(format!("no database \"{}\"{hint}", database.value)));
     };
     match table_of(found, table) {
         Some(table) => Ok(FoundTable::new(found, table)),
@@ -177,30 +160,16 @@ fn find_in(catalog: &NameCatalog, database: &Ident, table: &Ident, parts: &[Iden
 }
 
 fn table_of<'a>(database: &'a NameDatabase, table: &Ident) -> Option<&'a NameTable> {
-    database
-        .tables
-        .iter()
-        .find(|known| means(table, &known.name))
-        .map(Arc::as_ref)
+    database.tables.iter().find(|known| means(table, &known.name)).map(Arc::as_ref)
 }
 
 fn information_table(table: &Ident) -> FoundTable {
-    let name = if table.quote_style.is_some() {
-        table.value.clone()
-    } else {
-        table.value.to_lowercase()
-    };
-    let columns = INFORMATION_TABLES
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map_or_else(Columns::default, |(_, columns)| {
+    let name = if table.quote_style.is_some() { table.value.clone() } else { table.value.to_lowercase() };
+    let columns =
+        INFORMATION_TABLES.iter().find(|(known, _)| *known == name).map_or_else(Columns::default, |(_, columns)| {
             Columns::new(columns.iter().map(|column| (*column).to_owned()).collect())
         });
-    FoundTable {
-        database: INFORMATION_SCHEMA.to_owned(),
-        table: name,
-        columns,
-    }
+    FoundTable { database: INFORMATION_SCHEMA.to_owned(), table: name, columns }
 }
 
 /// Says what there is instead: the nearest table of those databases, else of all.
@@ -216,12 +185,9 @@ fn no_table<'a>(
         Some(nearest) => did_you_mean(nearest),
         None => list(
             "tables",
-            databases.iter().flat_map(|database| {
-                database
-                    .tables
-                    .iter()
-                    .map(|table| format!("{}.{}", database.name, table.name))
-            }),
+            databases
+                .iter()
+                .flat_map(|database| database.tables.iter().map(|table| format!("{}.{}", database.name, table.name))),
         ),
     };
     EngineError::NotFound(format!("no table \"{wanted}\"{hint}"))
@@ -229,18 +195,10 @@ fn no_table<'a>(
 
 fn nearest<'a>(wanted: &str, databases: impl Iterator<Item = &'a Arc<NameDatabase>>) -> Option<String> {
     let tables: Vec<(&str, &str)> = databases
-        .flat_map(|database| {
-            database
-                .tables
-                .iter()
-                .map(|table| (database.name.as_str(), table.name.as_str()))
-        })
+        .flat_map(|database| database.tables.iter().map(|table| (database.name.as_str(), table.name.as_str())))
         .collect();
     let name = suggest(wanted, tables.iter().map(|(_, table)| *table))?;
-    tables
-        .iter()
-        .find(|(_, table)| *table == name)
-        .map(|(database, table)| format!("{database}.{table}"))
+    tables.iter().find(|(_, table)| *table == name).map(|(database, table)| format!("{database}.{table}"))
 }
 
 fn did_you_mean(name: String) -> String {

@@ -30,16 +30,10 @@ fn catalog() -> NameCatalog {
         });
         match databases.iter_mut().find(|known| known.name == database) {
             Some(known) => known.tables.push(table),
-            None => databases.push(NameDatabase {
-                name: database.to_owned(),
-                tables: vec![table],
-            }),
+            None => databases.push(NameDatabase { name: database.to_owned(), tables: vec![table] }),
         }
     }
-    NameCatalog {
-        databases: databases.into_iter().map(Arc::new).collect(),
-        default_database: Some("dr1".to_owned()),
-    }
+    NameCatalog { databases: databases.into_iter().map(Arc::new).collect(), default_database: Some("dr1".to_owned()) }
 }
 
 fn rewritten(sql: &str) -> Result<String, EngineError> {
@@ -56,10 +50,7 @@ fn check(sql: &str, expect: &str) {
 #[track_caller]
 fn fails(sql: &str, expect: &str) {
     let error = rewritten(sql).unwrap_err();
-    assert!(
-        matches!(error, EngineError::NotFound(_) | EngineError::Invalid(_)),
-        "{sql}: {error:?}"
-    );
+    assert!(matches!(error, EngineError::NotFound(_) | EngineError::Invalid(_)), "{sql}: {error:?}");
     assert_eq!(error.to_string(), expect, "{sql}");
 }
 
@@ -73,51 +64,27 @@ fn tables_are_found_in_any_case() {
     check("SELECT 1 FROM \"Object\"", "SELECT 1 FROM dr1.Object");
     check("SELECT 1 FROM `dr2`.`Object`", "SELECT 1 FROM dr2.Object");
     check("SELECT 1 FROM survey_3.filters", "SELECT 1 FROM Survey_3.Filters");
-    check(
-        "SELECT 1 FROM object, dr2.object",
-        "SELECT 1 FROM dr1.Object, dr2.Object",
-    );
+    check("SELECT 1 FROM object, dr2.object", "SELECT 1 FROM dr1.Object, dr2.Object");
     check("DESCRIBE object", "DESCRIBE dr1.Object");
     check("SHOW COLUMNS FROM dr2.gaia", "SHOW COLUMNS FROM dr2.Gaia");
     check("EXPLAIN SELECT RA FROM source", "EXPLAIN SELECT ra FROM dr1.Source");
-    check(
-        "EXPLAIN ANALYZE SELECT RA FROM source",
-        "EXPLAIN ANALYZE SELECT ra FROM dr1.Source",
-    );
+    check("EXPLAIN ANALYZE SELECT RA FROM source", "EXPLAIN ANALYZE SELECT ra FROM dr1.Source");
     check("SHOW TABLES", "SHOW TABLES");
 }
 
 #[test]
 fn tables_that_are_not_there_are_named_with_the_nearest() {
-    fails(
-        "SELECT 1 FROM objct",
-        "no table \"objct\"; did you mean \"dr1.Object\"?",
-    );
-    fails(
-        "SELECT 1 FROM dr2.sorce",
-        "no table \"dr2.sorce\"; did you mean \"dr1.Source\"?",
-    );
-    fails(
-        "SELECT 1 FROM \"object\"",
-        "no table \"object\"; did you mean \"dr1.Object\"?",
-    );
+    fails("SELECT 1 FROM objct", "no table \"objct\"; did you mean \"dr1.Object\"?");
+    fails("SELECT 1 FROM dr2.sorce", "no table \"dr2.sorce\"; did you mean \"dr1.Source\"?");
+    fails("SELECT 1 FROM \"object\"", "no table \"object\"; did you mean \"dr1.Object\"?");
     fails("SELECT 1 FROM dr3.object", "no database \"dr3\"; did you mean \"dr1\"?");
-    fails(
-        "SELECT 1 FROM nothing.alike",
-        "no database \"nothing\"; there are dr1, dr2, Survey_3",
-    );
-    fails(
-        "SELECT 1 FROM other.dr1.object",
-        "no table \"other.dr1.object\"; names are database.table",
-    );
+    fails("SELECT 1 FROM nothing.alike", "no database \"nothing\"; there are dr1, dr2, Survey_3");
+    fails("SELECT 1 FROM other.dr1.object", "no table \"other.dr1.object\"; names are database.table");
     fails(
         "SELECT 1 FROM '/etc/passwd'",
         "no table \"/etc/passwd\"; there are dr1.Object, dr1.Source, dr1.Twins, dr1.ForcedSource, dr2.Object, …",
     );
-    fails(
-        "SELECT (SELECT max(x) FROM objct)",
-        "no table \"objct\"; did you mean \"dr1.Object\"?",
-    );
+    fails("SELECT (SELECT max(x) FROM objct)", "no table \"objct\"; did you mean \"dr1.Object\"?");
 }
 
 #[test]
@@ -126,10 +93,7 @@ fn a_table_of_several_databases_must_say_which() {
     catalog.default_database = None;
     let mut statement = parse_guarded("SELECT 1 FROM object", &SqlLimits::default()).unwrap();
     let error = resolve(&mut statement, &catalog).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "table \"object\" is in several databases; say which: dr1.Object, dr2.Object"
-    );
+    assert_eq!(error.to_string(), "table \"object\" is in several databases; say which: dr1.Object, dr2.Object");
     let mut statement = parse_guarded("SELECT 1 FROM twins", &SqlLimits::default()).unwrap();
     resolve(&mut statement, &catalog).unwrap();
     assert_eq!(statement.to_string(), "SELECT 1 FROM dr1.Twins");
@@ -156,28 +120,13 @@ fn columns_take_their_declared_case() {
 
 #[test]
 fn qualifiers_are_found_in_any_case() {
-    for name in [
-        "object.RA_PS",
-        "Object.ra_ps",
-        "dr1.object.ra_PS",
-        "DR1.OBJECT.RA_PS",
-        "Skyflight.dr1.Object.ra_ps",
-    ] {
-        check(
-            &format!("SELECT {name} FROM object"),
-            "SELECT dr1.Object.ra_PS FROM dr1.Object",
-        );
+    for name in ["object.RA_PS", "Object.ra_ps", "dr1.object.ra_PS", "DR1.OBJECT.RA_PS", "Skyflight.dr1.Object.ra_ps"] {
+        check(&format!("SELECT {name} FROM object"), "SELECT dr1.Object.ra_PS FROM dr1.Object");
     }
     check("SELECT O.ra_ps FROM object o", "SELECT o.ra_PS FROM dr1.Object o");
-    check(
-        "SELECT object.nosuch FROM object",
-        "SELECT dr1.Object.nosuch FROM dr1.Object",
-    );
+    check("SELECT object.nosuch FROM object", "SELECT dr1.Object.nosuch FROM dr1.Object");
     check("SELECT x.ra FROM object", "SELECT x.ra FROM dr1.Object");
-    check(
-        "SELECT object.ra_ps FROM object o",
-        "SELECT object.ra_ps FROM dr1.Object o",
-    );
+    check("SELECT object.ra_ps FROM object o", "SELECT object.ra_ps FROM dr1.Object o");
     check(
         "SELECT a.objectid, B.RA FROM dr1.object A JOIN dr2.object b ON A.OBJECTID = b.ObjectId",
         "SELECT A.objectId, b.ra FROM dr1.Object A JOIN dr2.Object b ON A.objectId = b.objectId",
@@ -202,14 +151,8 @@ fn names_that_differ_only_in_case_need_quotes() {
         "SELECT t.mag FROM twins t",
         "columns \"Mag\" and \"mag\" of t differ only in case; write the one you mean in double quotes",
     );
-    check(
-        "SELECT \"mag\", t.\"Mag\" FROM twins t",
-        "SELECT \"mag\", t.\"Mag\" FROM dr1.Twins t",
-    );
-    check(
-        "SELECT ID FROM twins ORDER BY \"Mag\"",
-        "SELECT id FROM dr1.Twins ORDER BY \"Mag\"",
-    );
+    check("SELECT \"mag\", t.\"Mag\" FROM twins t", "SELECT \"mag\", t.\"Mag\" FROM dr1.Twins t");
+    check("SELECT ID FROM twins ORDER BY \"Mag\"", "SELECT id FROM dr1.Twins ORDER BY \"Mag\"");
     fails(
         "SELECT objectid FROM source, forcedsource",
         "column \"objectid\" is ambiguous: it could be dr1.Source.\"objectId\" or dr1.ForcedSource.\"objectID\"; \
@@ -227,10 +170,7 @@ fn names_that_differ_only_in_case_need_quotes() {
 
 #[test]
 fn aliases_keep_the_case_they_are_declared_with() {
-    check(
-        "SELECT ra_ps AS MyRa FROM object ORDER BY MYRA",
-        "SELECT ra_PS AS MyRa FROM dr1.Object ORDER BY MyRa",
-    );
+    check("SELECT ra_ps AS MyRa FROM object ORDER BY MYRA", "SELECT ra_PS AS MyRa FROM dr1.Object ORDER BY MyRa");
     check(
         "SELECT floor(ra_ps) AS Bin, count(*) AS N FROM object GROUP BY BIN HAVING n > 2 ORDER BY n DESC, bin",
         "SELECT FLOOR(ra_PS) AS Bin, count(*) AS N FROM dr1.Object GROUP BY Bin HAVING N > 2 ORDER BY N DESC, Bin",
@@ -244,10 +184,7 @@ fn aliases_keep_the_case_they_are_declared_with() {
         "SELECT ra AS Alpha FROM source UNION ALL SELECT ra_ps FROM object ORDER BY ALPHA",
         "SELECT ra AS Alpha FROM dr1.Source UNION ALL SELECT ra_PS FROM dr1.Object ORDER BY Alpha",
     );
-    check(
-        "SELECT DISTINCT ON (R) ra AS r FROM source",
-        "SELECT DISTINCT ON (r) ra AS r FROM dr1.Source",
-    );
+    check("SELECT DISTINCT ON (R) ra AS r FROM source", "SELECT DISTINCT ON (r) ra AS r FROM dr1.Source");
 }
 
 #[test]
@@ -297,10 +234,7 @@ fn subqueries_and_with_entries_are_scopes() {
         "SELECT COLUMN1, t.B FROM (VALUES (1)), (VALUES (2)) AS t(b)",
         "SELECT column1, t.b FROM (VALUES (1)), (VALUES (2)) AS t (b)",
     );
-    check(
-        "SELECT X FROM (SELECT ra FROM source) AS s(x)",
-        "SELECT x FROM (SELECT ra FROM dr1.Source) AS s (x)",
-    );
+    check("SELECT X FROM (SELECT ra FROM source) AS s(x)", "SELECT x FROM (SELECT ra FROM dr1.Source) AS s (x)");
 }
 
 #[test]
@@ -329,23 +263,11 @@ fn joins_name_columns_of_both_sides() {
 
 #[test]
 fn wildcards_and_windows() {
-    check(
-        "SELECT OBJECT.*, S.* FROM object, source s",
-        "SELECT dr1.Object.*, s.* FROM dr1.Object, dr1.Source s",
-    );
+    check("SELECT OBJECT.*, S.* FROM object, source s", "SELECT dr1.Object.*, s.* FROM dr1.Object, dr1.Source s");
     check("SELECT Dr1.Object.* FROM object", "SELECT dr1.Object.* FROM dr1.Object");
-    check(
-        "SELECT * EXCEPT (RA_PS, zmag) FROM object",
-        "SELECT * EXCEPT (ra_PS, zMag) FROM dr1.Object",
-    );
-    check(
-        "SELECT o.* EXCLUDE (RA_PS) FROM object o",
-        "SELECT o.* EXCLUDE (ra_PS) FROM dr1.Object o",
-    );
-    check(
-        "SELECT * REPLACE (RA_PS + 1 AS Ra_ps) FROM object",
-        "SELECT * REPLACE (ra_PS + 1 AS ra_PS) FROM dr1.Object",
-    );
+    check("SELECT * EXCEPT (RA_PS, zmag) FROM object", "SELECT * EXCEPT (ra_PS, zMag) FROM dr1.Object");
+    check("SELECT o.* EXCLUDE (RA_PS) FROM object o", "SELECT o.* EXCLUDE (ra_PS) FROM dr1.Object o");
+    check("SELECT * REPLACE (RA_PS + 1 AS Ra_ps) FROM object", "SELECT * REPLACE (ra_PS + 1 AS ra_PS) FROM dr1.Object");
     check(
         "SELECT ZMAG FROM (SELECT * EXCEPT (RA_PS) FROM object) AS q WHERE ra_ps = 1",
         "SELECT zMag FROM (SELECT * EXCEPT (ra_PS) FROM dr1.Object) AS q WHERE ra_ps = 1",
@@ -375,10 +297,7 @@ fn functions_are_lower_case() {
         "SELECT VALUE, s.X FROM Generate_Series(1, 3), RANGE(1, 2) AS s(x)",
         "SELECT value, s.x FROM generate_series(1, 3), range(1, 2) AS s (x)",
     );
-    check(
-        "SELECT U.X FROM UNNEST([1, 2]) AS u(x)",
-        "SELECT u.x FROM UNNEST([1, 2]) AS u (x)",
-    );
+    check("SELECT U.X FROM UNNEST([1, 2]) AS u(x)", "SELECT u.x FROM UNNEST([1, 2]) AS u (x)");
 }
 
 #[test]
@@ -399,10 +318,7 @@ fn fields_of_structures_stay_as_written() {
         "SELECT O.RA_PS[1], ra_ps[2].Field FROM object o",
         "SELECT \"o\".\"ra_PS\"[1], \"ra_PS\"[2].\"Field\" FROM dr1.Object o",
     );
-    check(
-        "SELECT RA_PS.Field, o.ra_ps.Field FROM object o",
-        "SELECT ra_PS.Field, o.ra_PS.Field FROM dr1.Object o",
-    );
+    check("SELECT RA_PS.Field, o.ra_ps.Field FROM object o", "SELECT ra_PS.Field, o.ra_PS.Field FROM dr1.Object o");
 }
 
 #[test]
@@ -419,17 +335,13 @@ fn the_nearest_name_is_suggested() {
 
 /// A session as the engine makes it, on tables of the names above with three rows each.
 fn session() -> SessionContext {
-    let mut config = SessionConfig::new()
-        .with_information_schema(true)
-        .with_default_catalog_and_schema(CATALOG, "dr1");
+    let mut config = SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema(CATALOG, "dr1");
     config.options_mut().sql_parser.enable_ident_normalization = false;
     let context = SessionContext::new_with_config(config);
     let memory = MemoryCatalogProvider::new();
     for (database, table, columns) in TABLES {
         if memory.schema(database).is_none() {
-            memory
-                .register_schema(database, Arc::new(MemorySchemaProvider::new()))
-                .unwrap();
+            memory.register_schema(database, Arc::new(MemorySchemaProvider::new())).unwrap();
         }
         let batch = RecordBatch::try_from_iter(columns.iter().enumerate().map(|(index, column)| {
             let values: ArrayRef = if index == 0 || column.to_lowercase() == "objectid" {
@@ -441,11 +353,7 @@ fn session() -> SessionContext {
         }))
         .unwrap();
         let provider = MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
-        memory
-            .schema(database)
-            .unwrap()
-            .register_table(table.to_owned(), Arc::new(provider))
-            .unwrap();
+        memory.schema(database).unwrap().register_table(table.to_owned(), Arc::new(provider)).unwrap();
     }
     context.register_catalog(CATALOG, Arc::new(memory));
     context
@@ -457,18 +365,9 @@ async fn run(sql: &str) -> (Vec<String>, usize) {
     let mut statement = parse_guarded(sql, &SqlLimits::default()).unwrap();
     resolve(&mut statement, &catalog()).unwrap();
     let shown = statement.to_string();
-    let plan = context
-        .state()
-        .statement_to_plan(statement)
-        .await
-        .unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let plan = context.state().statement_to_plan(statement).await.unwrap_or_else(|error| panic!("{shown}: {error}"));
     let frame = context.execute_logical_plan(plan).await.unwrap();
-    let names = frame
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.name().clone())
-        .collect();
+    let names = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
     let batches = frame.collect().await.unwrap_or_else(|error| panic!("{shown}: {error}"));
     (names, batches.iter().map(RecordBatch::num_rows).sum())
 }
@@ -481,16 +380,8 @@ async fn datafusion_finds_what_was_rewritten() {
             "objectId ra_PS zMag decl_PS",
             3,
         ),
-        (
-            "SELECT OBJECT.* FROM object WHERE object.OBJECTID = 2",
-            "objectId ra_PS decl_PS zMag chunkId",
-            1,
-        ),
-        (
-            "SELECT * EXCEPT (RA_PS) FROM object",
-            "objectId decl_PS zMag chunkId",
-            3,
-        ),
+        ("SELECT OBJECT.* FROM object WHERE object.OBJECTID = 2", "objectId ra_PS decl_PS zMag chunkId", 1),
+        ("SELECT * EXCEPT (RA_PS) FROM object", "objectId decl_PS zMag chunkId", 3),
         (
             "SELECT * FROM object JOIN source USING (OBJECTID)",
             "objectId ra_PS decl_PS zMag chunkId sourceId ra decl psfFlux",
@@ -502,92 +393,36 @@ async fn datafusion_finds_what_was_rewritten() {
             "objectId ra",
             3,
         ),
-        (
-            "SELECT chunkid AS C, COUNT(*) AS N FROM object GROUP BY c HAVING n > 0 ORDER BY N, C LIMIT 2",
-            "C N",
-            2,
-        ),
-        (
-            "SELECT object.chunkid FROM object GROUP BY CHUNKID ORDER BY Object.ChunkId",
-            "chunkId",
-            3,
-        ),
+        ("SELECT chunkid AS C, COUNT(*) AS N FROM object GROUP BY c HAVING n > 0 ORDER BY N, C LIMIT 2", "C N", 2),
+        ("SELECT object.chunkid FROM object GROUP BY CHUNKID ORDER BY Object.ChunkId", "chunkId", 3),
         (
             "SELECT 1 AS one FROM object WHERE EXISTS (SELECT 1 FROM source WHERE source.objectid = object.OBJECTID AND ZMAG > 1)",
             "one",
             2,
         ),
-        (
-            "SELECT (SELECT max(psfflux) FROM source s WHERE s.objectid = object.objectid) AS m FROM object",
-            "m",
-            3,
-        ),
+        ("SELECT (SELECT max(psfflux) FROM source s WHERE s.objectid = object.objectid) AS m FROM object", "m", 3),
         (
             "WITH Near AS (SELECT objectid, ra_ps AS Alpha FROM object) SELECT NEAR.ALPHA FROM near WHERE alpha > 1",
             "Alpha",
             2,
         ),
-        (
-            "WITH RECURSIVE s (N) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 5) SELECT * FROM S",
-            "N",
-            5,
-        ),
+        ("WITH RECURSIVE s (N) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 5) SELECT * FROM S", "N", 5),
         ("SELECT \"mag\", \"Mag\" FROM twins", "mag Mag", 3),
-        (
-            "SELECT SUM(zmag) OVER W AS s FROM object WINDOW w AS (PARTITION BY chunkid ORDER BY ZMAG)",
-            "s",
-            3,
-        ),
-        (
-            "SELECT ABS(ra) AS a, \"Round\"(ra) AS b, Count(*) OVER () AS c FROM source",
-            "a b c",
-            3,
-        ),
+        ("SELECT SUM(zmag) OVER W AS s FROM object WINDOW w AS (PARTITION BY chunkid ORDER BY ZMAG)", "s", 3),
+        ("SELECT ABS(ra) AS a, \"Round\"(ra) AS b, Count(*) OVER () AS c FROM source", "a b c", 3),
         ("SELECT s.X FROM GENERATE_SERIES(1, 4) AS s(x)", "x", 4),
         ("SELECT VALUE FROM Range(1, 3)", "value", 2),
         ("SELECT a.value FROM generate_series(1, 2) AS A", "value", 2),
-        (
-            "SELECT Table_Name FROM Information_Schema.Tables WHERE TABLE_NAME = 'Gaia'",
-            "table_name",
-            1,
-        ),
-        (
-            "SHOW COLUMNS FROM GAIA",
-            "table_catalog table_schema table_name column_name data_type is_nullable",
-            4,
-        ),
+        ("SELECT Table_Name FROM Information_Schema.Tables WHERE TABLE_NAME = 'Gaia'", "table_name", 1),
+        ("SHOW COLUMNS FROM GAIA", "table_catalog table_schema table_name column_name data_type is_nullable", 4),
         ("DESCRIBE gaia", "column_name data_type is_nullable", 4),
-        (
-            "SELECT Alpha FROM (SELECT ra AS alpha FROM source ORDER BY RA LIMIT 1) AS q",
-            "alpha",
-            1,
-        ),
-        (
-            "SELECT ra FROM source UNION SELECT RA_PS FROM object ORDER BY RA",
-            "ra",
-            3,
-        ),
-        (
-            "SELECT DISTINCT ON (CHUNKID) objectid FROM object ORDER BY ChunkID, OBJECTID",
-            "objectId",
-            3,
-        ),
-        (
-            "SELECT s.ra FROM object o, LATERAL (SELECT RA FROM source WHERE objectid = O.OBJECTID) s",
-            "ra",
-            3,
-        ),
+        ("SELECT Alpha FROM (SELECT ra AS alpha FROM source ORDER BY RA LIMIT 1) AS q", "alpha", 1),
+        ("SELECT ra FROM source UNION SELECT RA_PS FROM object ORDER BY RA", "ra", 3),
+        ("SELECT DISTINCT ON (CHUNKID) objectid FROM object ORDER BY ChunkID, OBJECTID", "objectId", 3),
+        ("SELECT s.ra FROM object o, LATERAL (SELECT RA FROM source WHERE objectid = O.OBJECTID) s", "ra", 3),
         ("SELECT [RA_PS, zmag][1] AS v FROM object", "v", 3),
-        (
-            "SELECT t.L[1] AS v FROM (SELECT [RA_PS, zmag] AS l FROM object) AS T",
-            "v",
-            3,
-        ),
-        (
-            "SELECT s.F FROM (SELECT named_struct('F', ra) AS S FROM source)",
-            "s[F]",
-            3,
-        ),
+        ("SELECT t.L[1] AS v FROM (SELECT [RA_PS, zmag] AS l FROM object) AS T", "v", 3),
+        ("SELECT s.F FROM (SELECT named_struct('F', ra) AS S FROM source)", "s[F]", 3),
     ] {
         let (found, count) = run(sql).await;
         let expected: Vec<&str> = names.split(' ').collect();

@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
 from .duck import Duck
-from .settings import FULL
 from .sky import Positions
 from .tables import Table, child, director, replicated
-
-#: Without SKYFLIGHT_FULL only Tycho-2 stars brighter than this are loaded: a debug build is slow.
-TYCHO_BRIGHT_VT = 9.6
 
 #: From the README of the data, not from the files.
 ROWS = {
@@ -39,19 +34,7 @@ class Database:
     as_stored: dict[str, str]
 
 
-def bright_tycho(data: Path, scratch: Path) -> Path:
-    """Tycho-2, or its bright part where not everything is to be tested."""
-    whole = data / "sky/tycho2_idx07.parquet"
-    if FULL:
-        return whole
-    part = scratch / "tycho2_bright.parquet"
-    if not part.exists():
-        select = f"SELECT * FROM '{whole}' WHERE vt_mag < {TYCHO_BRIGHT_VT}"
-        duckdb.connect().execute(f"COPY ({select}) TO '{part}' (FORMAT parquet)")
-    return part
-
-
-def databases(data: Path, scratch: Path, suffix: str) -> list[Database]:
+def databases(data: Path, suffix: str) -> list[Database]:
     """All of data/sky as four databases, two of which have a child; `suffix` tells schemes apart."""
     sky = data / "sky"
     rrlyr_ra = "* REPLACE (CASE WHEN ra < 0 THEN ra + 360 ELSE ra END AS ra)"
@@ -60,7 +43,7 @@ def databases(data: Path, scratch: Path, suffix: str) -> list[Database]:
             f"sky_{suffix}",
             [
                 director("gaia", sky / "gaia_dr3_g10.parquet", "source_id"),
-                director("tycho2", bright_tycho(data, scratch), "row"),
+                director("tycho2", sky / "tycho2_idx07.parquet", "row"),
             ],
             {},
         ),

@@ -12,6 +12,17 @@ RELATIVE = 1e-9
 ABSOLUTE = 1e-9
 
 
+#: The column that every partitioned table has after its own: where its row lies on the sky.
+HEALPIX = "_healpix_29"
+
+
+def loaded_columns(table: pa.Table) -> pa.Table:
+    """A partitioned table as it was loaded, which is all but the last column."""
+    assert table.column_names[-1] == HEALPIX, table.column_names
+    assert table.column(HEALPIX).null_count == 0
+    return table.drop_columns([HEALPIX])
+
+
 def _plain(value: Any) -> Any:
     """A value whatever type of number a system gives for it."""
     if isinstance(value, bool) or value is None:

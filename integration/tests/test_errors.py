@@ -21,7 +21,7 @@ Status = adbc_driver_manager.AdbcStatusCode
 #: SQL, pyarrow's exception, ADBC's status, what the message must say.
 MISTAKES = {
     "syntax": ("SELEC 1", pa.ArrowInvalid, Status.INVALID_ARGUMENT, "(?i)selec"),
-    "unfinished": ("SELECT * FROM hip_h.hipparcos2 WHERE", pa.ArrowInvalid, Status.INVALID_ARGUMENT, "(?i)line 1|end"),
+    "unfinished": ("SELECT * FROM hip_h.hipparcos2 WHERE", pa.ArrowInvalid, Status.INVALID_ARGUMENT, "(?i)expected"),
     "two statements": ("SELECT 1; SELECT 2", pa.ArrowInvalid, Status.INVALID_ARGUMENT, "one at a time"),
     "nothing": ("", pa.ArrowInvalid, Status.INVALID_ARGUMENT, "no statement"),
     "table": ("SELECT * FROM hip_h.hiparcos2", pa.ArrowKeyError, Status.NOT_FOUND, "did you mean .*hipparcos2"),
@@ -50,12 +50,13 @@ def test_mistakes(sky: Cluster, name: str) -> None:
         with pytest.raises(exception, match=message) as raised:
             client.query(sql)
         assert "(query " not in str(raised.value), "a user's mistake is no fault of ours"
-    with sky.adbc() as connection, connection.cursor() as cursor:
-        with pytest.raises(adbc_driver_manager.Error, match=message) as caught:
-            cursor.execute(sql)
-            cursor.fetch_arrow_table()
-        if status is not None:
-            assert caught.value.status_code == status
+    if sql:  # ADBC sends no empty statement.
+        with sky.adbc() as connection, connection.cursor() as cursor:
+            with pytest.raises(adbc_driver_manager.Error, match=message) as caught:
+                cursor.execute(sql)
+                cursor.fetch_arrow_table()
+            if status is not None:
+                assert caught.value.status_code == status
     if name not in SHELL_SPLITS:
         with pytest.raises(clients.ShellFailed, match=message):
             sky.shell(sql)

@@ -12,7 +12,7 @@ from skyflight_testing.cluster import Cluster
 
 def test_chunks_and_fragment(sky: Cluster, suffix: str) -> None:
     plan = sky.explain(f"SELECT band, count(*) FROM rrlyr_{suffix}.source WHERE mag < 17 GROUP BY band")
-    assert re.search(r"\d+ of \d+ chunks on 3 workers", plan["chunks 1"]), plan
+    assert re.search(r"\d+ of \d+ chunks on [123] workers", plan["chunks 1"]), plan
     assert "AggregateExec: mode=Partial" in plan["fragment 1"], "the partial aggregate runs beside the chunks"
     assert "AggregateExec: mode=Final" in plan["merge_plan"]
 

@@ -149,6 +149,7 @@ def cpu(sky: Cluster) -> float:
     return sum(process.cpu_seconds() for process in sky.processes())
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ENDLESS)
 def test_cancelled_after_a_second(sky: Cluster, name: str, way: str) -> None:

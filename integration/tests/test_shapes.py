@@ -14,14 +14,14 @@ from skyflight_testing.settings import FULL, SEED
 from skyflight_testing.shapes import KINDS, places, random_shape
 from skyflight_testing.sky import Positions, members
 
-#: Shapes of each kind, for each scheme. 334 of three kinds are the thousand; CI runs a part of the same sequence.
-COUNT = 334 if FULL else 60
+#: Shapes of each kind, for each scheme: three kinds make a thousand.
+COUNT = 2_000 if FULL else 334
 
 
 @pytest.fixture(scope="module")
-def stars(data: Path, scratch: Path) -> dict[str, Positions]:
+def stars(data: Path) -> dict[str, Positions]:
     """The catalogs to look in, by the table's place."""
-    tables = {table.name: table for database in catalogs.databases(data, scratch, "") for table in database.tables}
+    tables = {table.name: table for database in catalogs.databases(data, "") for table in database.tables}
     return {name: catalogs.positions(tables[name]) for name in ("hipparcos2", "gaia")}
 
 

@@ -71,11 +71,7 @@ pub(super) struct AddressBook {
 
 impl AddressBook {
     pub(super) fn new(source: Arc<dyn WorkerDirectory>) -> Self {
-        AddressBook {
-            source,
-            listing: Mutex::default(),
-            failed: Mutex::default(),
-        }
+        AddressBook { source, listing: Mutex::default(), failed: Mutex::default() }
     }
 
     /// The workers as of a moment ago.
@@ -133,7 +129,5 @@ impl AddressBook {
 
 /// Milliseconds since 1970-01-01 UTC.
 pub(super) fn unix_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }

@@ -43,13 +43,8 @@ impl Drive {
         });
         let planned = request.chunks.chunks.len();
         debug!(query_id = %request.query.id, chunks = planned, workers = request.chunks.workers.len(), "chunks dispatched");
-        let mut drive = Drive {
-            work: Arc::clone(&work),
-            outlet,
-            roster,
-            streams: JoinSet::new(),
-            totals: Totals::default(),
-        };
+        let mut drive =
+            Drive { work: Arc::clone(&work), outlet, roster, streams: JoinSet::new(), totals: Totals::default() };
         drive.give_all()?;
         while drive.step().await? {}
         // The one place where a dispatch can end well.
@@ -78,11 +73,7 @@ impl Drive {
             let Some(planned) = planned else {
                 return Err(EngineError::Internal(format!("chunk {} is planned on unknown workers", chunk.chunk)));
             };
-            let job = Job {
-                planned,
-                attempts: 0,
-                delivered: 0,
-            };
+            let job = Job { planned, attempts: 0, delivered: 0 };
             self.roster.give(job, chunk);
         }
         Ok(())

@@ -79,10 +79,7 @@ struct Spool {
 impl Hold {
     pub(super) fn new(config: &DispatchConfig) -> Self {
         Hold {
-            memory: Arc::new(Memory {
-                used: AtomicUsize::new(0),
-                limit: config.hold_bytes,
-            }),
+            memory: Arc::new(Memory { used: AtomicUsize::new(0), limit: config.hold_bytes }),
             spool: Arc::new(Mutex::new(Spool {
                 dir: config.spool_dir.clone(),
                 limit: config.spool_bytes,
@@ -97,10 +94,7 @@ impl Hold {
     /// disk fails.
     pub(super) async fn keep(&self, frame: Frame) -> Result<Held> {
         if let Some(charge) = self.memory.charge(frame.header.len() + frame.body.len() + OVERHEAD_BYTES) {
-            return Ok(Held::Memory {
-                frame: compact(frame),
-                _charge: Some(charge),
-            });
+            return Ok(Held::Memory { frame: compact(frame), _charge: Some(charge) });
         }
         let spool = Arc::clone(&self.spool);
         blocking(move || Spool::write(&spool, &frame)).await.map(Held::Spooled)
@@ -154,11 +148,7 @@ fn compact(frame: Frame) -> Frame {
     if frame.body.len() >= COPY_BELOW_BYTES {
         return frame;
     }
-    Frame {
-        header: Bytes::copy_from_slice(&frame.header),
-        body: Bytes::copy_from_slice(&frame.body),
-        rows: frame.rows,
-    }
+    Frame { header: Bytes::copy_from_slice(&frame.header), body: Bytes::copy_from_slice(&frame.body), rows: frame.rows }
 }
 
 impl Memory {
@@ -221,7 +211,8 @@ impl Extent {
         let body = bytes.freeze();
         if xxh3_64(&body) != self.digest {
             return Err(EngineError::Corrupt(
-                "rows spooled to disk came back altered; check the disk of the spool folder and run the query again".into(),
+                "rows spooled to disk came back altered; check the disk of the spool folder and run the query again"
+                    .into(),
             ));
         }
         Ok(Frame { header, body, rows: self.rows })
@@ -258,11 +249,7 @@ mod tests {
     }
 
     fn hold(hold_bytes: usize, spool_bytes: u64) -> Hold {
-        Hold::new(&DispatchConfig {
-            hold_bytes,
-            spool_bytes,
-            ..DispatchConfig::default()
-        })
+        Hold::new(&DispatchConfig { hold_bytes, spool_bytes, ..DispatchConfig::default() })
     }
 
     #[tokio::test]

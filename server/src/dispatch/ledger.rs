@@ -154,22 +154,18 @@ impl Ledger {
     /// passed on now: they count as delivered.
     pub(super) fn lag(&mut self, index: usize, frame: Frame) -> [Option<Frame>; 2] {
         let bytes = frame.body.len();
-        let room = LAG_BYTES.saturating_sub(self.lag_bytes) >= bytes;
-        let chunk = self.open_chunk(index);
-        let earlier = chunk.waiting.pop().and_then(Held::into_memory);
-        let now = if room {
-            chunk.waiting.push(Held::lagging(frame));
+        let earlier = self.open_chunk(index).waiting.pop().and_then(Held::into_memory);
+        self.lag_bytes -= earlier.as_ref().map_or(0, |frame| frame.body.len());
+        let now = if self.lag_bytes + bytes <= LAG_BYTES {
+            self.lag_bytes += bytes;
+            self.open_chunk(index).waiting.push(Held::lagging(frame));
             None
         } else {
             Some(frame)
         };
         let rows: u64 = [&earlier, &now].into_iter().flatten().map(|frame| frame.rows).sum();
-        chunk.delivered += rows;
+        self.open_chunk(index).delivered += rows;
         self.jobs[index].delivered += rows;
-        if now.is_none() {
-            self.lag_bytes += bytes;
-        }
-        self.lag_bytes -= earlier.as_ref().map_or(0, |frame| frame.body.len());
         [earlier, now]
     }
 
@@ -215,10 +211,7 @@ impl Ledger {
         }
         self.slots[index] = COMMITTED;
         self.committed += 1;
-        Ok(Some(Closed {
-            frames,
-            counters: trailer.counters.unwrap_or_default(),
-        }))
+        Ok(Some(Closed { frames, counters: trailer.counters.unwrap_or_default() }))
     }
 
     /// The jobs without a trailer, with their attempt counted; for the next stream.
@@ -232,10 +225,7 @@ impl Ledger {
         if index < self.jobs.len() {
             Ok(index)
         } else {
-            Err(Violation::Attempt(format!(
-                "spoke of chunk number {index} of a task of {} chunks",
-                self.jobs.len()
-            )))
+            Err(Violation::Attempt(format!("spoke of chunk number {index} of a task of {} chunks", self.jobs.len())))
         }
     }
 
@@ -254,5 +244,150 @@ impl Ledger {
 
     fn void(&self, index: usize, what: &str) -> Violation {
         Violation::Attempt(format!("{what} (chunk number {index} of its task)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Int64Array, RecordBatch};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use skyflight_engine::frames::encode_batch;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::new(vec![Field::new("x", DataType::Int64, false)])
+    }
+
+    fn frame(rows: i64) -> Frame {
+        let column = Arc::new(Int64Array::from_iter_values(0..rows));
+        let batch = RecordBatch::try_new(Arc::new(schema()), vec![column]);
+        batch.map(|batch| encode_batch(&batch)).into_iter().flatten().flatten().next().unwrap_or(Frame {
+            header: Bytes::new(),
+            body: Bytes::new(),
+            rows: 0,
+        })
+    }
+
+    fn ledger(chunks: u32, streamed: bool) -> Ledger {
+        let job = |planned| Job { planned, attempts: 0, delivered: 0 };
+        Ledger::new((0..chunks).map(job).collect(), streamed)
+    }
+
+    fn send(ledger: &mut Ledger, chunk_index: u32, sequence: u32, frame: &Frame) -> Result<(usize, Frame), Violation> {
+        let mark = BatchMark { chunk_index, sequence };
+        ledger.batch(&FrameShape::new(&schema()), mark, frame.header.clone(), frame.body.clone())
+    }
+
+    fn trailer(chunk_index: u32, frames: &[Frame]) -> ChunkTrailer {
+        let mut digest = Digest::new();
+        frames.iter().for_each(|frame| digest.update(&frame.body));
+        ChunkTrailer {
+            chunk_index,
+            rows: frames.iter().map(|frame| frame.rows).sum(),
+            batches: frames.len() as u32,
+            digest: digest.finish(),
+            counters: None,
+        }
+    }
+
+    fn rows(frames: [Option<Frame>; 2]) -> Vec<u64> {
+        frames.into_iter().flatten().map(|frame| frame.rows).collect()
+    }
+
+    #[test]
+    fn a_streamed_frame_goes_when_the_next_has_come() -> Result<(), Violation> {
+        let mut ledger = ledger(2, true);
+        let frames = [frame(3), frame(5), frame(7)];
+        let (chunk, first) = send(&mut ledger, 1, 0, &frames[0])?;
+        assert_eq!(rows(ledger.lag(chunk, first)), [0_u64; 0]);
+        let (chunk, second) = send(&mut ledger, 1, 1, &frames[1])?;
+        assert_eq!(rows(ledger.lag(chunk, second)), [3]);
+        assert_eq!(ledger.jobs()[1].delivered, 3, "a retry would begin after the third row");
+        let (chunk, third) = send(&mut ledger, 1, 2, &frames[2])?;
+        assert_eq!(rows(ledger.lag(chunk, third)), [5]);
+        let closed = ledger.trailer(&trailer(1, &frames))?;
+        assert_eq!(closed.map(|closed| closed.frames.iter().map(Held::rows).sum()), Some(7));
+        assert_eq!((ledger.committed(), ledger.jobs()[1].delivered, ledger.lag_bytes), (1, 15, 0));
+        assert!(ledger.trailer(&trailer(1, &frames))?.is_none(), "the first trailer has won");
+        let unfinished = ledger.into_unfinished();
+        assert_eq!(unfinished, [Job { planned: 0, attempts: 1, delivered: 0 }]);
+        Ok(())
+    }
+
+    #[test]
+    fn frames_beyond_the_lag_do_not_wait() -> Result<(), Violation> {
+        let mut ledger = ledger(20, true);
+        let big = frame(100_000);
+        let mut waited = 0;
+        for index in 0..20 {
+            let (chunk, frame) = send(&mut ledger, index, 0, &big)?;
+            waited += usize::from(rows(ledger.lag(chunk, frame)).is_empty());
+        }
+        assert_eq!(waited, LAG_BYTES / big.body.len());
+        // The next frame of a chunk whose last did not wait, and of one whose last did.
+        for index in [19, 0] {
+            let (chunk, frame) = send(&mut ledger, index, 1, &big)?;
+            assert_eq!(rows(ledger.lag(chunk, frame)), [100_000]);
+        }
+        for index in 1..19 {
+            ledger.trailer(&trailer(index, std::slice::from_ref(&big)))?;
+        }
+        for index in [0, 19] {
+            ledger.trailer(&trailer(index, &[big.clone(), big.clone()]))?;
+        }
+        assert_eq!((ledger.committed(), ledger.lag_bytes), (20, 0));
+        assert!(ledger.jobs().iter().map(|job| job.delivered).eq((0..20).map(|i| if i % 19 == 0 {
+            200_000
+        } else {
+            100_000
+        })));
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_trailer_is_lost_only_when_rows_have_gone() -> Result<(), Violation> {
+        for (sent, lost) in [(1, false), (2, true)] {
+            let mut ledger = ledger(1, true);
+            let frames: Vec<Frame> = (0..sent).map(|i| frame(i64::from(i) + 2)).collect();
+            for (sequence, frame) in frames.iter().enumerate() {
+                let (chunk, frame) = send(&mut ledger, 0, sequence as u32, frame)?;
+                ledger.lag(chunk, frame);
+            }
+            let wrong = ChunkTrailer { digest: 1, ..trailer(0, &frames) };
+            let violation = ledger.trailer(&wrong);
+            assert_eq!(matches!(violation, Err(Violation::Lost { planned: 0, .. })), lost);
+            assert!(violation.is_err());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_chunk_needs_a_right_trailer_too() -> Result<(), Violation> {
+        let mut ledger = ledger(2, false);
+        assert!(ledger.trailer(&ChunkTrailer { digest: 0, ..trailer(0, &[]) }).is_err());
+        assert!(ledger.trailer(&trailer(0, &[]))?.is_some());
+        assert!(ledger.trailer(&trailer(2, &[])).is_err(), "a chunk that was not asked for");
+        for _ in 0..2 {
+            assert!(ledger.trailer(&trailer(0, &[]))?.is_none());
+        }
+        assert!(ledger.trailer(&trailer(0, &[])).is_err(), "trailers are not dropped for ever");
+        Ok(())
+    }
+
+    #[test]
+    fn batches_out_of_order_or_after_the_trailer_void_the_attempt() -> Result<(), Violation> {
+        let mut ledger = ledger(2, false);
+        let frame = frame(4);
+        assert!(send(&mut ledger, 0, 1, &frame).is_err());
+        send(&mut ledger, 0, 0, &frame)?;
+        assert!(send(&mut ledger, 0, 0, &frame).is_err());
+        assert!(send(&mut ledger, 0, 2, &frame).is_err());
+        assert!(send(&mut ledger, 5, 0, &frame).is_err());
+        ledger.trailer(&trailer(0, std::slice::from_ref(&frame)))?;
+        assert!(send(&mut ledger, 0, 1, &frame).is_err());
+        Ok(())
     }
 }

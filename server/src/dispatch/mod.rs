@@ -19,9 +19,9 @@
 //! sequence, and for the last frame of every chunk, thus for every chunk of one frame, the digest
 //! too. When the digest of a longer streamed chunk turns out wrong, rows that were altered on the
 //! way may have been passed on; the query ends with [`EngineError::Corrupt`] (`DataLoss`), never as
-//! if it were complete. When a worker dies in mid-chunk, the rows before are under no digest, only
-//! under TCP's checksum and the checks of the headers: the running digest would have to travel with
-//! each batch to close that gap.
+//! if it were complete. When a worker dies or talks nonsense in mid-chunk, the rows that went before
+//! are under no digest, only under TCP's checksum and the checks of the headers: a running digest
+//! would have to travel with each batch to close that gap.
 //!
 //! The work of one chunk is two Flight messages read and a few counters in vectors: no RPC, no
 //! task, no log line, no map entry of its own.

@@ -92,10 +92,7 @@ impl Pool {
 
         let mut routes = self.routes.lock();
         // Two first callers may each have made slots; the second set only weakens the bound.
-        let route = routes.entry(address.to_owned()).or_insert_with(|| Route {
-            slots,
-            lines: Vec::new(),
-        });
+        let route = routes.entry(address.to_owned()).or_insert_with(|| Route { slots, lines: Vec::new() });
         route.lines.retain(|line| !line.broken.load(Ordering::Relaxed));
         let free = route.lines.iter().find(|line| line.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION);
         let line = match free {

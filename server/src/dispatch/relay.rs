@@ -119,9 +119,7 @@ where
 {
     /// A relay whose work begins, by `start`, when it is first polled.
     pub(super) fn new(buffer_bytes: usize, start: F) -> Self {
-        Relay {
-            state: State::Idle(Some((start, buffer_bytes))),
-        }
+        Relay { state: State::Idle(Some((start, buffer_bytes))) }
     }
 
     fn start(start: F, buffer_bytes: usize) -> Running {

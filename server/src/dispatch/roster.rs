@@ -71,11 +71,7 @@ impl Roster {
             streams: 0,
             knows_fragment: false,
         };
-        Roster {
-            desks: workers.iter().map(desk).collect(),
-            failures: 0,
-            salt: query.as_u64_pair().1,
-        }
+        Roster { desks: workers.iter().map(desk).collect(), failures: 0, salt: query.as_u64_pair().1 }
     }
 
     pub(super) fn desk(&mut self, worker: u16) -> &mut Desk {
@@ -106,13 +102,7 @@ impl Roster {
 
     /// The stream to a worker has failed, after an answer or without one. Gives what waited for the
     /// worker, to be given anew.
-    pub(super) fn failed(
-        &mut self,
-        worker: u16,
-        answered: bool,
-        reason: String,
-        config: &DispatchConfig,
-    ) -> Vec<Job> {
+    pub(super) fn failed(&mut self, worker: u16, answered: bool, reason: String, config: &DispatchConfig) -> Vec<Job> {
         self.failures += 1;
         let last_failure = self.failures;
         let desk = self.desk(worker);
@@ -130,8 +120,7 @@ impl Roster {
     /// chunk takes in a ticket.
     pub(super) fn next(&mut self, config: &DispatchConfig, bytes_of: impl Fn(&Job) -> usize) -> Option<Batch> {
         let now = Instant::now();
-        let ready =
-            |desk: &Desk| !desk.running && !desk.queue.is_empty() && desk.not_before.is_none_or(|at| at <= now);
+        let ready = |desk: &Desk| !desk.running && !desk.queue.is_empty() && desk.not_before.is_none_or(|at| at <= now);
         let worker = self.desks.iter().position(ready)?;
         let desk = &mut self.desks[worker];
         let mut most = config.chunks_per_stream.max(1);
@@ -152,11 +141,7 @@ impl Roster {
         let attempt = desk.streams;
         desk.streams += 1;
         desk.running = true;
-        Some(Batch {
-            worker: worker as u16,
-            jobs,
-            attempt,
-        })
+        Some(Batch { worker: worker as u16, jobs, attempt })
     }
 
     /// When the first worker that has work and must wait may be used again.
@@ -256,11 +241,7 @@ mod tests {
 
     #[test]
     fn streams_are_bounded_in_chunks_and_bytes_and_one_at_a_time() {
-        let config = DispatchConfig {
-            chunks_per_stream: 10,
-            ticket_bytes: 100,
-            ..DispatchConfig::default()
-        };
+        let config = DispatchConfig { chunks_per_stream: 10, ticket_bytes: 100, ..DispatchConfig::default() };
         let mut roster = roster(1);
         for i in 0..25 {
             roster.give(job(i), &chunk(u64::from(i), 1, &[0]));
@@ -280,10 +261,7 @@ mod tests {
 
     #[test]
     fn after_a_failure_streams_are_small_and_wait() {
-        let config = DispatchConfig {
-            retry_backoff: Duration::from_millis(20),
-            ..DispatchConfig::default()
-        };
+        let config = DispatchConfig { retry_backoff: Duration::from_millis(20), ..DispatchConfig::default() };
         let mut roster = roster(1);
         for i in 0..80 {
             roster.give(job(i), &chunk(u64::from(i), 1, &[0]));

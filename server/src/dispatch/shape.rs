@@ -30,13 +30,7 @@ impl FrameShape {
             columns.push(nodes);
             count(field, &mut nodes, &mut buffers);
         }
-        FrameShape {
-            schema: schema.clone(),
-            schema_message: encode_schema(schema),
-            columns,
-            nodes,
-            buffers,
-        }
+        FrameShape { schema: schema.clone(), schema_message: encode_schema(schema), columns, nodes, buffers }
     }
 
     /// Whether `header` is the schema message the frames were promised to have. Metadata may differ.
@@ -48,6 +42,7 @@ impl FrameShape {
         let Some(found) = message.header_as_schema() else {
             return Err("the stream does not open with a schema".into());
         };
+        // Panics on types that Arrow does not have; the task's panic then ends the query.
         let found = arrow_ipc::convert::fb_to_schema(found);
         let same = found.fields().len() == self.schema.fields().len()
             && found
@@ -182,10 +177,7 @@ mod tests {
                     Some(vec![]),
                 ])),
             ),
-            (
-                "t",
-                Arc::new(StructArray::from(vec![(Arc::new(Field::new("i", DataType::Int32, true)), values)])),
-            ),
+            ("t", Arc::new(StructArray::from(vec![(Arc::new(Field::new("i", DataType::Int32, true)), values)]))),
         ];
         RecordBatch::try_from_iter(columns).unwrap()
     }

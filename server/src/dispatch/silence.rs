@@ -28,12 +28,7 @@ pub(super) struct Silence<'a> {
 impl<'a> Silence<'a> {
     pub(super) fn new(config: &'a DispatchConfig) -> Self {
         let now = Instant::now();
-        Silence {
-            config,
-            begun: now,
-            moved: now,
-            pulse: None,
-        }
+        Silence { config, begun: now, moved: now, pulse: None }
     }
 
     /// How long to listen before the next [`Silence::judge`].
@@ -66,10 +61,7 @@ impl<'a> Silence<'a> {
 }
 
 async fn ping(client: &mut FlightServiceClient<Channel>) -> Option<WorkerStatus> {
-    let action = Action {
-        r#type: ACTION_PING.to_owned(),
-        body: Bytes::new(),
-    };
+    let action = Action { r#type: ACTION_PING.to_owned(), body: Bytes::new() };
     let mut answer = client.do_action(action).await.ok()?.into_inner();
     let result = answer.message().await.ok()??;
     WorkerStatus::decode(result.body).ok()

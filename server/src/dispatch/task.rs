@@ -123,7 +123,7 @@ impl Task {
             ))),
         })?;
         let ended = self.stream(&lease).await;
-        if ended.is_err() {
+        if matches!(ended, Err(Failure::Worker(_))) {
             lease.condemn();
         }
         ended.map_err(|failure| match failure {
@@ -161,8 +161,7 @@ impl Task {
         loop {
             let work = &self.work;
             let config = &work.shared.config;
-            let bytes =
-                task_ticket(&work.request, config, &work.shared.keys, self.ledger.jobs(), self.attempt, inline);
+            let bytes = task_ticket(&work.request, config, &work.shared.keys, self.ledger.jobs(), self.attempt, inline);
             QueryCounters::add(&work.request.query.counters.streams, 1);
             let mut pinger = client.clone();
             let answer = listen(config, &mut pinger, client.do_get(Ticket { ticket: bytes })).await?;

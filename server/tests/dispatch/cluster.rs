@@ -121,10 +121,7 @@ impl Cluster {
         };
         DispatchRequest {
             query: QueryContext::new("ada"),
-            fragment: Arc::new(EncodedFragment {
-                hash: [7; 32],
-                bytes: Bytes::from_static(b"a fragment"),
-            }),
+            fragment: Arc::new(EncodedFragment { hash: [7; 32], bytes: Bytes::from_static(b"a fragment") }),
             schema: Arc::clone(&SCHEMA),
             chunks: Arc::new(ChunkList {
                 chunks: chunks.iter().map(planned).collect(),

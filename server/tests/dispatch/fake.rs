@@ -79,7 +79,6 @@ pub(crate) enum Fault {
 pub(crate) struct Asked {
     pub(crate) task: TaskTicket,
     pub(crate) inline: bool,
-    pub(crate) fault: Fault,
 }
 
 /// How honest streams look.
@@ -108,12 +107,7 @@ pub(crate) enum Ping {
 
 impl Default for Manners {
     fn default() -> Self {
-        Manners {
-            frame_rows: 7,
-            abreast: 3,
-            ping: Ping::None,
-            seed: 1,
-        }
+        Manners { frame_rows: 7, abreast: 3, ping: Ping::None, seed: 1 }
     }
 }
 
@@ -179,10 +173,7 @@ impl Worker {
                 .unwrap();
         });
         *state.runtime.lock() = Some(runtime);
-        Worker {
-            address: format!("http://{address}"),
-            state,
-        }
+        Worker { address: format!("http://{address}"), state }
     }
 
     /// Appends faults for the streams to come.
@@ -224,11 +215,8 @@ struct Service(Arc<State>);
 
 impl Service {
     fn task(&self, ticket: &Ticket) -> Result<TaskTicket, Status> {
-        let ticket = self
-            .0
-            .keys
-            .verify(&ticket.ticket, sky::unix_ms())
-            .map_err(|e| Status::unauthenticated(e.to_string()))?;
+        let ticket =
+            self.0.keys.verify(&ticket.ticket, sky::unix_ms()).map_err(|e| Status::unauthenticated(e.to_string()))?;
         assert_eq!(ticket.user, "ada");
         assert_eq!(ticket.query_id.len(), 16);
         let Some(TicketBody::Task(task)) = ticket.body else {
@@ -268,11 +256,7 @@ impl FlightService for Service {
         let fault = self.0.script.lock().pop_front().unwrap_or(Fault::None);
         let stream_number = {
             let mut asked = self.0.asked.lock();
-            asked.push(Asked {
-                inline: task.fragment.is_some(),
-                task: TaskTicket { fragment: None, ..task.clone() },
-                fault,
-            });
+            asked.push(Asked { inline: task.fragment.is_some(), task: TaskTicket { fragment: None, ..task.clone() } });
             asked.len() as u64
         };
         if let Fault::Refuse { code } = fault {
@@ -314,9 +298,7 @@ impl FlightService for Service {
             chunks_done: if self.0.manners.ping == Ping::Moving { pings } else { 0 },
             ..WorkerStatus::default()
         };
-        let result = ActionResult {
-            body: status.encode_to_vec().into(),
-        };
+        let result = ActionResult { body: status.encode_to_vec().into() };
         Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use skyflight_engine::dispatch::QueryCounters;
 use skyflight_engine::EngineError;
+use skyflight_engine::dispatch::QueryCounters;
 use skyflight_proto::FailureKind;
 use skyflight_server::dispatch::DispatchConfig;
 use tokio::runtime::Handle;
@@ -184,12 +184,8 @@ async fn a_silent_worker_is_given_up_after_the_timeout() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_moves_gets_time_and_one_that_stands_still_gets_less() {
-    let manners = |ping| {
-        vec![
-            Manners { ping, seed: 1, ..Manners::default() },
-            Manners { seed: 2, ..Manners::default() },
-        ]
-    };
+    let manners =
+        |ping| vec![Manners { ping, seed: 1, ..Manners::default() }, Manners { seed: 2, ..Manners::default() }];
     let chunks = chunks(8);
     // 900 ms between messages, more than twice the silence timeout.
     let moving = Cluster::with(impatient(), manners(Ping::Moving), Handle::current());
@@ -234,7 +230,8 @@ async fn without_a_worker_left_the_error_names_them_the_chunk_and_a_remedy() {
     let error = error.expect("chunk 103 is only on the dead worker");
     assert_eq!(error.kind(), FailureKind::Unavailable);
     let text = error.to_string();
-    for part in ["chunk 103", "worker w1", "4 attempts", "refused", "run the query again", &cluster.workers[1].address] {
+    for part in ["chunk 103", "worker w1", "4 attempts", "refused", "run the query again", &cluster.workers[1].address]
+    {
         assert!(text.contains(part), "{part} is missing in: {text}");
     }
 
@@ -248,7 +245,8 @@ async fn the_only_worker_is_used_again_after_a_failure() {
     let chunks = chunks(40);
     for deterministic in [true, false] {
         let cluster = Cluster::new(1);
-        cluster.script(0, &[Fault::End { at: 20 }, Fault::Garbage { at: 2 }, Fault::Refuse { code: Code::Unavailable }]);
+        cluster
+            .script(0, &[Fault::End { at: 20 }, Fault::Garbage { at: 2 }, Fault::Refuse { code: Code::Unavailable }]);
         cluster.exact(&chunks, deterministic).await;
         let resumed = cluster.workers[0].asked().iter().flat_map(|a| a.task.chunks.clone()).any(|c| c.skip_rows > 0);
         assert_eq!(resumed, deterministic, "a streamed chunk resumes, a held one begins anew");

@@ -165,7 +165,7 @@ async fn many_stopped_queries_do_not_stop_the_next() {
 async fn streams_to_a_worker_are_bounded() {
     let config = DispatchConfig {
         streams_per_worker: 2,
-        silence_timeout: Duration::from_secs(2),
+        silence_timeout: Duration::from_secs(5),
         buffer_bytes: 1_000,
         ..quick()
     };

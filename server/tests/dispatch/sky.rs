@@ -131,10 +131,7 @@ fn chunk_parts(index: u32, chunk: u64, skip: u64, frame_rows: u64, stamp: u64) -
         let end = (start + frame_rows).min(total);
         for frame in frames(chunk, start..end, stamp) {
             digest.update(&frame.body);
-            let mark = BatchMark {
-                chunk_index: index,
-                sequence: batches,
-            };
+            let mark = BatchMark { chunk_index: index, sequence: batches };
             parts.push(Part::Batch(mark, frame));
             batches += 1;
         }
@@ -145,17 +142,15 @@ fn chunk_parts(index: u32, chunk: u64, skip: u64, frame_rows: u64, stamp: u64) -
         rows: total - skip,
         batches,
         digest: digest.finish(),
-        counters: Some(ScanCounters {
-            bytes_read: 1_000,
-            rows_read: total,
-            ..ScanCounters::default()
-        }),
+        counters: Some(ScanCounters { bytes_read: 1_000, rows_read: total, ..ScanCounters::default() }),
     }));
     parts
 }
 
 /// Frames of wide chunks are made once: there are megabytes of them.
-static WIDE_FRAMES: LazyLock<Mutex<HashMap<(u64, Range<u64>), Vec<Frame>>>> = LazyLock::new(Mutex::default);
+static WIDE_FRAMES: LazyLock<Mutex<FrameCache>> = LazyLock::new(Mutex::default);
+
+type FrameCache = HashMap<(u64, Range<u64>), Vec<Frame>>;
 
 fn frames(chunk: u64, rows: Range<u64>, stamp: u64) -> Vec<Frame> {
     let make = || encode_batch(&batch(chunk, rows.clone(), stamp)).unwrap();
@@ -171,42 +166,26 @@ pub(crate) fn mark(body: Body) -> Bytes {
 }
 
 fn control(body: Body) -> FlightData {
-    FlightData {
-        app_metadata: mark(body),
-        ..FlightData::default()
-    }
+    FlightData { app_metadata: mark(body), ..FlightData::default() }
 }
 
 pub(crate) fn done_message(task: &TaskTicket) -> FlightData {
-    control(Body::Done(TaskDone {
-        totals: None,
-        chunks: task.chunks.len() as u32,
-    }))
+    control(Body::Done(TaskDone { totals: None, chunks: task.chunks.len() as u32 }))
 }
 
 pub(crate) fn schema_message() -> FlightData {
-    FlightData {
-        data_header: encode_schema(&SCHEMA),
-        ..FlightData::default()
-    }
+    FlightData { data_header: encode_schema(&SCHEMA), ..FlightData::default() }
 }
 
 pub(crate) fn other_schema_message() -> FlightData {
     let other = Schema::new(vec![Field::new("chunk", DataType::Float32, false)]);
-    FlightData {
-        data_header: encode_schema(&other),
-        ..FlightData::default()
-    }
+    FlightData { data_header: encode_schema(&other), ..FlightData::default() }
 }
 
 /// A frame that is right in itself, of a chunk nobody has.
 pub(crate) fn any_batch() -> FlightData {
     let frame = encode_batch(&batch(999_999, 0..3, 0)).unwrap().remove(0);
-    FlightData {
-        data_header: frame.header,
-        data_body: frame.body,
-        ..FlightData::default()
-    }
+    FlightData { data_header: frame.header, data_body: frame.body, ..FlightData::default() }
 }
 
 /// Rows that have come, by chunk in the order of arrival: row number and stamp.

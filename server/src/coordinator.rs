@@ -14,6 +14,7 @@ use skyflight_proto::wire::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -40,6 +41,9 @@ const STREAMS_PER_CONNECTION: u32 = 1_024;
 /// How often plans that have waited too long are dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long cancelled queries may take to tell their clients.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the last query records may take to be written.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,7 +52,10 @@ const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 pub struct RunningCoordinator {
     address: SocketAddr,
     grace: Duration,
-    stop: Option<oneshot::Sender<()>>,
+    /// Takes no more calls.
+    close: Option<oneshot::Sender<()>>,
+    /// Stops every query.
+    stop: DropGuard,
     server: AbortOnDropHandle<Result<(), tonic::transport::Error>>,
     sweeper: AbortOnDropHandle<()>,
     waiting: WaitingQueries,
@@ -80,6 +87,7 @@ pub async fn start(
     let network = Handle::current();
     let cpu = CpuRuntime::new(config.threads)?;
     let (journal, keeper) = Journal::open(Arc::clone(&store), &network);
+    let stop = CancellationToken::new();
     let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting);
     let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?;
 
@@ -91,19 +99,21 @@ pub async fn start(
         waiting: waiting.clone(),
         gate: Gate::new(config.max_queries),
         cpu: cpu.handle(),
+        stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
     });
     let sessions = Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone());
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };
 
-    let (stop, stopped) = oneshot::channel();
-    let server = AbortOnDropHandle::new(network.spawn(serve(face, listener, stopped)));
+    let (close, closed) = oneshot::channel();
+    let server = AbortOnDropHandle::new(network.spawn(serve(face, listener, closed)));
     let sweeper = AbortOnDropHandle::new(network.spawn(sweep(waiting.clone())));
     tracing::info!(%address, "coordinator serves Flight SQL");
     Ok(RunningCoordinator {
         address,
         grace: config.shutdown_grace,
-        stop: Some(stop),
+        close: Some(close),
+        stop: stop.drop_guard(),
         server,
         sweeper,
         waiting,
@@ -124,28 +134,36 @@ impl RunningCoordinator {
     /// # Errors
     /// The server had failed before.
     pub async fn shutdown(mut self) -> Result<(), ServerError> {
-        if let Some(stop) = self.stop.take() {
+        if let Some(close) = self.close.take() {
             // The server may have ended by itself; its result says why.
-            let _ = stop.send(());
+            let _ = close.send(());
         }
-        let served = tokio::time::timeout(self.grace, &mut self.server).await;
+        let mut served = tokio::time::timeout(self.grace, &mut self.server).await;
+        if served.is_err() {
+            drop(self.stop);
+            served = tokio::time::timeout(CANCEL_PATIENCE, &mut self.server).await;
+        }
         self.server.abort();
         self.sweeper.abort();
-        // Plans that wait hold the journal open; so does a server that was cut off, until its
-        // connections have noticed.
+        // Plans that wait hold the journal open. So do the streams of clients that neither read nor
+        // go away; their records stay open.
         self.waiting.clear();
         self.keeper.close(JOURNAL_PATIENCE).await;
         drop(self.cpu);
         tracing::info!(address = %self.address, "coordinator stopped");
         match served {
             Ok(Ok(ended)) => ended.map_err(ServerError::from),
-            // Cut off by us, or still busy when its grace was over.
+            // Cut off by us, or still busy with a client that does not read.
             Ok(Err(_)) | Err(_) => Ok(()),
         }
     }
 }
 
-async fn serve(face: Face, listener: TcpListener, stopped: oneshot::Receiver<()>) -> Result<(), tonic::transport::Error> {
+async fn serve(
+    face: Face,
+    listener: TcpListener,
+    closed: oneshot::Receiver<()>,
+) -> Result<(), tonic::transport::Error> {
     // Without nodelay a tiny DoGet waits 40 ms for an acknowledgement.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
     let service = FlightServiceServer::new(face).max_decoding_message_size(MOST_RECEIVED_BYTES);
@@ -158,7 +176,7 @@ async fn serve(face: Face, listener: TcpListener, stopped: oneshot::Receiver<()>
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, async {
             // An error means that the coordinator was dropped, which is a stop as well.
-            let _ = stopped.await;
+            let _ = closed.await;
         })
         .await
 }

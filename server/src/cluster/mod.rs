@@ -15,11 +15,7 @@ use crate::error::{bad_request, status_of};
 ///
 /// Errors: `Unauthenticated` for a ticket that is not good, or not a registration;
 /// `InvalidArgument` for a worker id or an address that cannot be used.
-pub(crate) async fn register_worker(
-    keys: &ClusterKeys,
-    store: &dyn CatalogStore,
-    signed: &[u8],
-) -> Result<(), Status> {
+pub(crate) async fn register_worker(keys: &ClusterKeys, store: &dyn CatalogStore, signed: &[u8]) -> Result<(), Status> {
     let now = unix_ms();
     let Some(Body::RegisterWorker(said)) = keys.verify(signed, now)?.body else {
         return Err(FailureKind::Unauthenticated.status("this ticket does not register a worker"));

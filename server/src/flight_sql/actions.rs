@@ -1,8 +1,8 @@
 //! DoAction: prepared statements, session options, and workers that say that they live.
 
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    ProstMessageExt,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    Any, ProstMessageExt,
 };
 use arrow_flight::{Action, ActionType, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;

@@ -112,7 +112,9 @@ impl FlightService for Face {
         let caller = self.sessions.caller(request.metadata())?;
         let limit = MessageLimit::of_headers(request.metadata())?;
         // What cannot be read is no ticket of ours, wherever it was altered.
-        let Some(command) = decode_command(&request.get_ref().ticket) else { return Err(TicketError::Malformed.into()) };
+        let Some(command) = decode_command(&request.get_ref().ticket) else {
+            return Err(TicketError::Malformed.into());
+        };
         let rows = match command {
             Command::TicketStatementQuery(ticket) => self.statements.fetch(&ticket.statement_handle, limit).await?,
             Command::CommandPreparedStatementQuery(query) => {
@@ -168,7 +170,12 @@ impl FlightService for Face {
 }
 
 impl Face {
-    async fn answer(&self, question: Question, caller: &Caller, limit: MessageLimit) -> Result<FlightDataStream, Status> {
+    async fn answer(
+        &self,
+        question: Question,
+        caller: &Caller,
+        limit: MessageLimit,
+    ) -> Result<FlightDataStream, Status> {
         let catalog = if question.needs_catalog() {
             let session = self.statements.engine().session(session_options(caller, None)).await;
             session.map_err(|error| status_of(&error, None))?.catalog().to_vec()
@@ -197,8 +204,9 @@ impl Face {
 }
 
 fn command_of(descriptor: &FlightDescriptor) -> Result<Command, Status> {
-    decode_command(&descriptor.cmd)
-        .ok_or_else(|| bad_request("the descriptor holds no Flight SQL command; paths and plain commands are not served"))
+    decode_command(&descriptor.cmd).ok_or_else(|| {
+        bad_request("the descriptor holds no Flight SQL command; paths and plain commands are not served")
+    })
 }
 
 fn question_of(command: Command) -> Result<Question, Status> {

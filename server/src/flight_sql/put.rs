@@ -34,7 +34,9 @@ pub(super) async fn put(
         Some(Command::CommandPreparedStatementQuery(query)) => {
             statements.prepared(&query.prepared_statement_handle)?;
             without_parameters(first, stream).await?;
-            Ok(result(&DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) }))
+            Ok(result(&DoPutPreparedStatementResult {
+                prepared_statement_handle: Some(query.prepared_statement_handle),
+            }))
         }
         Some(Command::CommandPreparedStatementUpdate(update)) => {
             let statement = statements.prepared(&update.prepared_statement_handle)?;
@@ -47,10 +49,12 @@ pub(super) async fn put(
             statements.describe(caller, &update.query).await?;
             Err(not_an_update())
         }
-        Some(Command::CommandStatementIngest(_)) => Err(unsupported(
-            "tables are not yet loaded over Flight SQL; use `skyflight ingest` on the server's side",
-        )),
-        Some(Command::CommandStatementSubstraitPlan(_)) => Err(unsupported("Substrait plans are not supported; send SQL")),
+        Some(Command::CommandStatementIngest(_)) => {
+            Err(unsupported("tables are not yet loaded over Flight SQL; use `skyflight ingest` on the server's side"))
+        }
+        Some(Command::CommandStatementSubstraitPlan(_)) => {
+            Err(unsupported("Substrait plans are not supported; send SQL"))
+        }
         Some(other) => Err(bad_request(format!("{} is not a command for DoPut", other.type_url()))),
         None => Err(bad_request("the descriptor of the DoPut stream holds no Flight SQL command")),
     }

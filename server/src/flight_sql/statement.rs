@@ -14,6 +14,7 @@ use skyflight_engine::{Engine, EngineError, PlannedQuery, SessionOptions};
 use skyflight_proto::ticket::Body;
 use skyflight_proto::{ClusterKeys, FailureKind, SnapshotRef, StatementTicket, Ticket};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -36,6 +37,8 @@ pub(crate) struct StatementsConfig {
     pub(crate) waiting: WaitingQueries,
     pub(crate) gate: Gate,
     pub(crate) cpu: Handle,
+    /// Parent of every query's token: cancelled when the coordinator stops.
+    pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
 }
 
@@ -81,7 +84,7 @@ impl Statements {
     /// Errors: those of planning; `ResourceExhausted` when too many queries run.
     pub(super) async fn announce(&self, caller: &Caller, sql: &str) -> Result<Announced, Status> {
         let _place = self.0.gate.enter()?;
-        let (snapshots, waiting) = self.plan(caller, sql, None, QueryContext::new(&caller.user)).await?;
+        let (snapshots, waiting) = self.plan(caller, sql, None, self.query(&caller.user)).await?;
         let schema = waiting.planned.schema();
         let query_id = waiting.planned.query().id;
         let statement = StatementTicket {
@@ -96,7 +99,8 @@ impl Statements {
         Ok(Announced { schema, ticket, query_id })
     }
 
-    /// The rows a ticket promises, on the snapshots it names. The plan made when it was announced is
+    /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever
+    /// has a ticket may redeem it. The plan made when it was announced is
     /// used where it still waits here; otherwise the statement is planned again.
     ///
     /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind;
@@ -114,7 +118,7 @@ impl Statements {
                 let snapshots: Snapshots =
                     statement.snapshots.iter().map(|s| (DatabaseId(s.database), SnapshotId(s.snapshot))).collect();
                 let caller = caller_of(ticket.user, statement.default_schema);
-                let query = QueryContext { id: query_id, ..QueryContext::new(&caller.user) };
+                let query = QueryContext { id: query_id, ..self.query(&caller.user) };
                 self.plan(&caller, &statement.sql, Some(snapshots), query).await?.1
             }
         };
@@ -126,7 +130,7 @@ impl Statements {
     /// Errors: those of planning; `ResourceExhausted` when too many queries run.
     pub(super) async fn describe(&self, caller: &Caller, sql: &str) -> Result<SchemaRef, Status> {
         let _place = self.0.gate.enter()?;
-        let query = QueryContext::new(&caller.user);
+        let query = self.query(&caller.user);
         let id = query.id;
         match self.planned(caller, sql, None, query).await {
             Ok((_, planned)) => Ok(planned.schema()),
@@ -177,9 +181,13 @@ impl Statements {
     /// The rows of a prepared statement, for clients that redeem the command itself.
     ///
     /// Errors: as [`Statements::announce_prepared`].
-    pub(super) async fn fetch_prepared(&self, statement: &PreparedStatement, limit: MessageLimit) -> Result<Rows, Status> {
+    pub(super) async fn fetch_prepared(
+        &self,
+        statement: &PreparedStatement,
+        limit: MessageLimit,
+    ) -> Result<Rows, Status> {
         let place = self.0.gate.enter()?;
-        let query = QueryContext::new(&statement.caller.user);
+        let query = self.query(&statement.caller.user);
         let (_, waiting) = self.plan(&statement.caller, &statement.sql, None, query).await?;
         self.start(waiting, &statement.schema_hash, place, limit)
     }
@@ -234,6 +242,11 @@ impl Statements {
         Ok((session.snapshots(), planned))
     }
 
+    /// A fresh query of `user`.
+    fn query(&self, user: &str) -> QueryContext {
+        QueryContext { cancel: self.0.stop.child_token(), ..QueryContext::new(user) }
+    }
+
     fn sign(&self, user: &str, query_id: &[u8], ttl: Duration, statement: StatementTicket) -> Bytes {
         self.0.keys.sign(&Ticket {
             expires_unix_ms: unix_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
@@ -272,5 +285,6 @@ fn no_statement() -> Status {
 }
 
 fn schema_changed(advice: &str) -> Status {
-    FailureKind::FailedPrecondition.status(format!("the tables have changed and the result has another schema now; {advice}"))
+    FailureKind::FailedPrecondition
+        .status(format!("the tables have changed and the result has another schema now; {advice}"))
 }

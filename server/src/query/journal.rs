@@ -106,11 +106,8 @@ mod tests {
 
     #[test]
     fn only_the_last_record_of_a_query_is_written() {
-        let mut taken = vec![
-            record("a", QueryState::Running),
-            record("b", QueryState::Running),
-            record("a", QueryState::Finished),
-        ];
+        let mut taken =
+            vec![record("a", QueryState::Running), record("b", QueryState::Running), record("a", QueryState::Finished)];
         let last: Vec<_> = last_of_each(&mut taken).into_iter().map(|r| (r.id, r.state)).collect();
         assert_eq!(last, [("a".into(), QueryState::Finished), ("b".into(), QueryState::Running)]);
         assert!(taken.is_empty());

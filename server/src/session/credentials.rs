@@ -61,18 +61,16 @@ pub(super) fn of_payload(payload: &[u8]) -> Result<Credentials, Status> {
 }
 
 fn of_token(text: &str) -> Credentials {
-    if token::is_ours(text) {
-        Credentials::Token(text.to_owned())
-    } else {
-        Credentials::Foreign
-    }
+    if token::is_ours(text) { Credentials::Token(text.to_owned()) } else { Credentials::Foreign }
 }
 
 fn basic(encoded: &str) -> Result<Credentials, Status> {
     let plain = base64::decode(encoded)
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .filter(|_| !encoded.is_empty())
-        .ok_or_else(|| unreadable("the authorization header says Basic, but base64 of user:password does not follow"))?;
+        .ok_or_else(|| {
+            unreadable("the authorization header says Basic, but base64 of user:password does not follow")
+        })?;
     // A user without a colon has no password (some clients leave it out).
     let user = plain.split_once(':').map_or(plain.as_str(), |(user, _)| user);
     Ok(Credentials::Basic { user: user.to_owned() })

@@ -96,9 +96,7 @@ fn checked_user(user: String) -> Result<String, Status> {
         return Ok(LOCAL_USER.to_owned());
     }
     if user.len() > MAX_USER_BYTES || user.chars().any(char::is_control) {
-        return Err(bad_request(format!(
-            "a user name has at most {MAX_USER_BYTES} bytes and no control characters"
-        )));
+        return Err(bad_request(format!("a user name has at most {MAX_USER_BYTES} bytes and no control characters")));
     }
     Ok(user)
 }

@@ -91,13 +91,18 @@ pub(crate) async fn set(
     body: &[u8],
     store: &dyn CatalogStore,
 ) -> Result<(Option<Caller>, Vec<u8>), Status> {
-    let request = Options::decode(body).map_err(|e| bad_request(format!("this is no SetSessionOptionsRequest: {e}")))?;
+    let request =
+        Options::decode(body).map_err(|e| bad_request(format!("this is no SetSessionOptionsRequest: {e}")))?;
     let mut changed = None;
     let mut errors = HashMap::new();
     for (name, value) in request.session_options {
         let found = match (name.as_str(), value.option_value) {
             ("catalog", Some(OptionValue::String(catalog))) => {
-                if catalog.is_empty() || catalog.eq_ignore_ascii_case(CATALOG) { Ok(()) } else { Err(ErrorValue::InvalidValue) }
+                if catalog.is_empty() || catalog.eq_ignore_ascii_case(CATALOG) {
+                    Ok(())
+                } else {
+                    Err(ErrorValue::InvalidValue)
+                }
             }
             // An option without a value is unset.
             ("catalog", None) => Ok(()),
@@ -146,8 +151,10 @@ mod tests {
     use super::*;
 
     fn request(pairs: &[(&str, OptionValue)]) -> Vec<u8> {
-        let session_options =
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), Value { option_value: Some(value.clone()) })).collect();
+        let session_options = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Value { option_value: Some(value.clone()) }))
+            .collect();
         Options { session_options }.encode_to_vec()
     }
 
@@ -157,7 +164,10 @@ mod tests {
         store.create_database("Dr1", None).await.unwrap();
         let caller = Caller { user: "vera".into(), default_database: None };
 
-        let body = request(&[("schema", OptionValue::String("dR1".into())), ("catalog", OptionValue::String("skyflight".into()))]);
+        let body = request(&[
+            ("schema", OptionValue::String("dR1".into())),
+            ("catalog", OptionValue::String("skyflight".into())),
+        ]);
         let (changed, answer) = set(&caller, &body, &store).await.unwrap();
         assert_eq!(changed.unwrap().default_database.as_deref(), Some("Dr1"));
         assert_eq!(SetResult::decode(answer.as_slice()).unwrap().errors.len(), 0);

@@ -27,7 +27,10 @@ use tonic::transport::Channel;
 struct NoWorkers;
 
 impl ChunkDispatcher for NoWorkers {
-    fn dispatch(&self, _: DispatchRequest) -> FrameStream {
+    fn dispatch(&self, request: DispatchRequest) -> FrameStream {
+        if request.chunks.chunks.is_empty() {
+            return futures::stream::empty().boxed();
+        }
         futures::stream::iter([Err(EngineError::Unavailable("there are no workers in this test".into()))]).boxed()
     }
 }
@@ -56,12 +59,21 @@ impl TestCoordinator {
         keys: Arc<ClusterKeys>,
         adjust: impl FnOnce(&mut CoordinatorConfig),
     ) -> TestCoordinator {
+        TestCoordinator::start_over(store, keys, Arc::new(NoWorkers), adjust).await
+    }
+
+    pub(crate) async fn start_over(
+        store: Arc<dyn CatalogStore>,
+        keys: Arc<ClusterKeys>,
+        dispatcher: Arc<dyn ChunkDispatcher>,
+        adjust: impl FnOnce(&mut CoordinatorConfig),
+    ) -> TestCoordinator {
         let spill = tempfile::tempdir().unwrap();
         let mut config =
             CoordinatorConfig::new("127.0.0.1:0".parse().unwrap(), Arc::clone(&keys), spill.path().to_owned());
         config.threads = 2;
         adjust(&mut config);
-        let running = skyflight_server::start(config, Arc::clone(&store), Arc::new(NoWorkers)).await.unwrap();
+        let running = skyflight_server::start(config, Arc::clone(&store), dispatcher).await.unwrap();
         TestCoordinator { running, store, keys, _spill: spill }
     }
 
@@ -159,7 +171,7 @@ impl TestCoordinator {
     }
 }
 
-fn column(name: &str, data_type: &str, unit: Option<&str>, description: Option<&str>) -> Column {
+pub(crate) fn column(name: &str, data_type: &str, unit: Option<&str>, description: Option<&str>) -> Column {
     Column {
         name: name.into(),
         data_type: data_type.into(),

@@ -83,6 +83,8 @@ async fn arrow_flights_own_client_logs_in() {
     let coordinator = TestCoordinator::start().await;
     let mut client = coordinator.client().await;
     client.handshake("", "").await.unwrap();
+    // A second Handshake of this client would send its token, not the new user.
+    let mut client = coordinator.client().await;
     client.handshake("ada", "secret").await.unwrap();
     assert!(client.token().is_some());
     query(&mut client, "SELECT 1").await;

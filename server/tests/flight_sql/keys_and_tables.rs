@@ -11,7 +11,13 @@ use bytes::Bytes;
 use super::coordinator::{TestCoordinator, fetch, query, texts};
 
 /// Filters of GetTables (catalog, schema, table, types) and the tables that pass them.
-type Case = (Option<&'static str>, Option<&'static str>, Option<&'static str>, &'static [&'static str], &'static [&'static str]);
+type Case = (
+    Option<&'static str>,
+    Option<&'static str>,
+    Option<&'static str>,
+    &'static [&'static str],
+    &'static [&'static str],
+);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_found_by_patterns_and_types() {
@@ -86,7 +92,11 @@ async fn keys_tell_how_tables_belong_together() {
     coordinator.add_tables().await;
     let mut client = coordinator.client().await;
     let info = client
-        .get_primary_keys(CommandGetPrimaryKeys { catalog: None, db_schema: Some("sky".into()), table: "object".into() })
+        .get_primary_keys(CommandGetPrimaryKeys {
+            catalog: None,
+            db_schema: Some("sky".into()),
+            table: "object".into(),
+        })
         .await
         .unwrap();
     let (_, batches) = fetch(&mut client, info).await;

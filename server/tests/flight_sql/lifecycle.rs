@@ -71,7 +71,8 @@ async fn shutdown_ends_a_query_that_would_never_end() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let ((), stopped) = tokio::time::timeout(Duration::from_secs(20), futures::future::join(reading, stopping)).await.unwrap();
+    let ((), stopped) =
+        tokio::time::timeout(Duration::from_secs(20), futures::future::join(reading, stopping)).await.unwrap();
     stopped.unwrap();
     let records = coordinator.store.queries(10).await.unwrap();
     assert_eq!(records.len(), 1);

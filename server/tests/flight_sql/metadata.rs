@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow_flight::FlightDescriptor;
 use arrow_flight::sql::{
     CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
     CommandGetPrimaryKeys, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, ProstMessageExt,
 };
-use arrow_flight::FlightDescriptor;
 use prost::Message;
 
 use super::coordinator::{TestCoordinator, fetch, texts};
@@ -64,7 +64,8 @@ async fn schemas_are_the_specifications_to_the_letter() {
         (CommandGetExportedKeys { table: "object".into(), ..Default::default() }.as_any(), FOREIGN),
         (CommandGetImportedKeys { table: "source".into(), ..Default::default() }.as_any(), FOREIGN),
         (
-            CommandGetCrossReference { pk_table: "object".into(), fk_table: "source".into(), ..Default::default() }.as_any(),
+            CommandGetCrossReference { pk_table: "object".into(), fk_table: "source".into(), ..Default::default() }
+                .as_any(),
             FOREIGN,
         ),
         (CommandGetXdbcTypeInfo { data_type: None }.as_any(), xdbc),
@@ -115,7 +116,9 @@ async fn types_by_their_number() {
     let coordinator = TestCoordinator::start().await;
     let mut client = coordinator.client().await;
     // -5 is BIGINT, 8 DOUBLE, 12 VARCHAR in ODBC and JDBC alike.
-    for (number, expected) in [(-5, vec!["BIGINT"]), (8, vec!["DOUBLE"]), (12, vec!["TEXT", "VARCHAR"]), (1_000, vec![])] {
+    for (number, expected) in
+        [(-5, vec!["BIGINT"]), (8, vec!["DOUBLE"]), (12, vec!["TEXT", "VARCHAR"]), (1_000, vec![])]
+    {
         let info = client.get_xdbc_type_info(CommandGetXdbcTypeInfo { data_type: Some(number) }).await.unwrap();
         assert_eq!(texts(&fetch(&mut client, info).await.1, "type_name"), expected);
     }

@@ -39,7 +39,8 @@ async fn one_handle_serves_many_executions_on_any_coordinator() {
 
     let (prepared, _) = prepare(&mut client, "SELECT value FROM generate_series(1, 4)").await;
     let mut other = second.client().await;
-    let info = other.inner_mut().get_flight_info(command(&prepared.prepared_statement_handle)).await.unwrap().into_inner();
+    let info =
+        other.inner_mut().get_flight_info(command(&prepared.prepared_statement_handle)).await.unwrap().into_inner();
     let (_, batches) = fetch(&mut other, info).await;
     assert_eq!(integers(&batches, 0), [1, 2, 3, 4]);
 }
@@ -93,7 +94,11 @@ async fn an_altered_handle_is_refused() {
 }
 
 /// DoPut of parameters to a handle; the handle in the answer.
-async fn bind(client: &mut Client, handle: &Bytes, parameters: Option<RecordBatch>) -> Result<Option<Bytes>, tonic::Status> {
+async fn bind(
+    client: &mut Client,
+    handle: &Bytes,
+    parameters: Option<RecordBatch>,
+) -> Result<Option<Bytes>, tonic::Status> {
     let messages: Vec<FlightData> = match parameters {
         None => vec![FlightData { flight_descriptor: Some(command(handle)), ..FlightData::default() }],
         Some(batch) => FlightDataEncoderBuilder::new()

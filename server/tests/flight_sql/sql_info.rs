@@ -30,8 +30,25 @@ const MEMBERS: [&str; 6] =
 fn demanded(code: u32) -> &'static str {
     match code {
         0..=2 | 6 | 7 | 504 | 513 | 514 | 529..=531 => "string_value",
-        3..=5 | 9..=11 | 500..=502 | 506 | 515 | 516 | 518..=521 | 523 | 524 | 527 | 532 | 536 | 537 | 539 | 556 | 563
-        | 565 | 566 | 572..=576 => "bool_value",
+        3..=5
+        | 9..=11
+        | 500..=502
+        | 506
+        | 515
+        | 516
+        | 518..=521
+        | 523
+        | 524
+        | 527
+        | 532
+        | 536
+        | 537
+        | 539
+        | 556
+        | 563
+        | 565
+        | 566
+        | 572..=576 => "bool_value",
         541..=555 | 557..=561 => "bigint_value",
         8 | 100 | 101 | 503 | 505 | 507 | 522 | 525 | 526 | 528 | 533..=535 | 538 | 540 | 564 | 567..=571 => {
             "int32_bitmask"
@@ -91,7 +108,8 @@ async fn the_functions_it_names_exist() {
         // Whatever is wrong with a call without arguments, it must not be that the name is unknown.
         let Err(error) = client.execute(format!("SELECT {name}()"), None).await else { continue };
         let (code, message) = status(&error);
-        let unknown = message.contains("Invalid function") || message.contains("did you mean") || code == Code::NotFound;
+        let unknown =
+            message.contains("Invalid function") || message.contains("did you mean") || code == Code::NotFound;
         assert!(!unknown, "{name}: {message}");
     }
 }

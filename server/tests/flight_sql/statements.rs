@@ -15,7 +15,8 @@ async fn a_query_without_tables() {
     let coordinator = TestCoordinator::start().await;
     let mut client = coordinator.client().await;
     let (schema, batches) = query(&mut client, "SELECT 1 + 1 AS two, 'é' AS text, NULL AS nothing").await;
-    let fields: Vec<_> = schema.fields().iter().map(|f| (f.name().as_str(), f.data_type().clone(), f.is_nullable())).collect();
+    let fields: Vec<_> =
+        schema.fields().iter().map(|f| (f.name().as_str(), f.data_type().clone(), f.is_nullable())).collect();
     // The client profile: everything nullable, no views.
     assert_eq!(
         fields,

@@ -82,11 +82,8 @@ impl Named<'_> {
 }
 
 pub(super) fn primary(command: &CommandGetPrimaryKeys, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {
-    let wanted = Named {
-        catalog: command.catalog.as_deref(),
-        db_schema: command.db_schema.as_deref(),
-        table: &command.table,
-    };
+    let wanted =
+        Named { catalog: command.catalog.as_deref(), db_schema: command.db_schema.as_deref(), table: &command.table };
     let mut keys: Vec<(&str, &str, &str)> = Vec::new();
     for snapshot in catalog {
         for table in snapshot.tables.iter().map(|t| &t.table) {
@@ -113,22 +110,16 @@ pub(super) fn primary(command: &CommandGetPrimaryKeys, catalog: &[Arc<Snapshot>]
 }
 
 pub(super) fn exported(command: &CommandGetExportedKeys, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {
-    let parent = Named {
-        catalog: command.catalog.as_deref(),
-        db_schema: command.db_schema.as_deref(),
-        table: &command.table,
-    };
+    let parent =
+        Named { catalog: command.catalog.as_deref(), db_schema: command.db_schema.as_deref(), table: &command.table };
     let mut found = references(catalog, |r| parent.is(r.database, r.director));
     found.sort_unstable_by_key(|r| (r.database, r.child, r.key));
     foreign(&found)
 }
 
 pub(super) fn imported(command: &CommandGetImportedKeys, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {
-    let child = Named {
-        catalog: command.catalog.as_deref(),
-        db_schema: command.db_schema.as_deref(),
-        table: &command.table,
-    };
+    let child =
+        Named { catalog: command.catalog.as_deref(), db_schema: command.db_schema.as_deref(), table: &command.table };
     let mut found = references(catalog, |r| child.is(r.database, r.child));
     found.sort_unstable_by_key(|r| (r.database, r.director, r.key));
     foreign(&found)

@@ -73,7 +73,9 @@ impl Question {
             Question::Tables(command) => tables_builder(command.include_schema).schema(),
             Question::TableTypes => CommandGetTableTypes {}.into_builder().schema(),
             Question::PrimaryKeys(_) => keys::primary_schema(),
-            Question::ExportedKeys(_) | Question::ImportedKeys(_) | Question::CrossReference(_) => keys::foreign_schema(),
+            Question::ExportedKeys(_) | Question::ImportedKeys(_) | Question::CrossReference(_) => {
+                keys::foreign_schema()
+            }
             Question::SqlInfo(_) => sql_info::all().map_err(failed)?.schema(),
             Question::XdbcTypeInfo(_) => types::all().map_err(failed)?.schema(),
         })
@@ -128,7 +130,7 @@ impl Question {
 /// Decodes a Flight SQL command. `None` for bytes that are none.
 pub(super) fn decode_command(bytes: &[u8]) -> Option<Command> {
     let any: Any = prost::Message::decode(bytes).ok()?;
-    Command::try_from(any).ok()
+    Command::try_from(any).ok().filter(|command| !matches!(command, Command::Unknown(_)))
 }
 
 fn db_schemas(command: &CommandGetDbSchemas, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {

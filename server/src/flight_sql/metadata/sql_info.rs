@@ -24,19 +24,71 @@ const UNLIMITED: i64 = 0;
 const KEYWORDS: [&str; 8] = ["ANTI", "EXCLUDE", "EXPLAIN", "ILIKE", "LIMIT", "OFFSET", "QUALIFY", "SEMI"];
 
 const NUMERIC_FUNCTIONS: [&str; 28] = [
-    "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cot", "degrees", "exp", "factorial", "floor", "gcd",
-    "isnan", "lcm", "ln", "log", "log10", "log2", "pi", "power", "radians", "round", "sin", "sqrt", "tan", "trunc",
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cot",
+    "degrees",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "isnan",
+    "lcm",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "pi",
+    "power",
+    "radians",
+    "round",
+    "sin",
+    "sqrt",
+    "tan",
+    "trunc",
 ];
 
 const STRING_FUNCTIONS: [&str; 20] = [
-    "ascii", "btrim", "character_length", "chr", "concat", "initcap", "left", "lower", "lpad", "ltrim", "octet_length",
-    "replace", "reverse", "right", "rpad", "rtrim", "split_part", "substr", "translate", "upper",
+    "ascii",
+    "btrim",
+    "character_length",
+    "chr",
+    "concat",
+    "initcap",
+    "left",
+    "lower",
+    "lpad",
+    "ltrim",
+    "octet_length",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "rtrim",
+    "split_part",
+    "substr",
+    "translate",
+    "upper",
 ];
 
 const SYSTEM_FUNCTIONS: [&str; 5] = ["arrow_typeof", "coalesce", "nullif", "nvl", "version"];
 
 const DATETIME_FUNCTIONS: [&str; 9] = [
-    "current_date", "date_bin", "date_part", "date_trunc", "from_unixtime", "make_date", "now", "to_date", "to_timestamp",
+    "current_date",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "from_unixtime",
+    "make_date",
+    "now",
+    "to_date",
+    "to_timestamp",
 ];
 
 /// All codes and their values.
@@ -67,10 +119,7 @@ fn server(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::FlightSqlServerCancel, false);
     info.append(SqlInfo::FlightSqlServerBulkIngestion, false);
     info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
-    info.append(
-        SqlInfo::FlightSqlServerStatementTimeout,
-        i32::try_from(HANDLE_TTL.as_millis()).unwrap_or(i32::MAX),
-    );
+    info.append(SqlInfo::FlightSqlServerStatementTimeout, i32::try_from(HANDLE_TTL.as_millis()).unwrap_or(i32::MAX));
     info.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);
 }
 
@@ -82,10 +131,7 @@ fn names(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlIdentifierCase, insensitive);
     info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
     // Quotes decide between columns that differ in case alone, for which the enum has no word.
-    info.append(
-        SqlInfo::SqlQuotedIdentifierCase,
-        SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i32,
-    );
+    info.append(SqlInfo::SqlQuotedIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i32);
     info.append(SqlInfo::SqlAllTablesAreSelectable, true);
     info.append(SqlInfo::SqlSearchStringEscape, "\\");
     info.append(SqlInfo::SqlExtraNameCharacters, "");
@@ -151,9 +197,10 @@ fn limits(info: &mut SqlInfoDataBuilder) {
     let columns = i64::try_from(sql.columns).unwrap_or(UNLIMITED);
     let text = i64::try_from(sql.text_bytes).unwrap_or(UNLIMITED);
     let tables = i64::try_from(sql.tables).unwrap_or(UNLIMITED);
+    let literal = i64::try_from(sql.literal_bytes).unwrap_or(UNLIMITED);
     for (code, value) in [
-        (SqlInfo::SqlMaxBinaryLiteralLength, text),
-        (SqlInfo::SqlMaxCharLiteralLength, text),
+        (SqlInfo::SqlMaxBinaryLiteralLength, literal),
+        (SqlInfo::SqlMaxCharLiteralLength, literal),
         (SqlInfo::SqlMaxColumnNameLength, UNLIMITED),
         (SqlInfo::SqlMaxColumnsInGroupBy, columns),
         (SqlInfo::SqlMaxColumnsInIndex, UNLIMITED),
@@ -209,11 +256,18 @@ fn results(info: &mut SqlInfoDataBuilder) {
 fn conversions() -> BTreeMap<i32, Vec<i32>> {
     use SqlSupportsConvert::{
         SqlConvertBigint, SqlConvertBit, SqlConvertDate, SqlConvertDecimal, SqlConvertFloat, SqlConvertInteger,
-        SqlConvertNumeric, SqlConvertReal, SqlConvertSmallint, SqlConvertTimestamp, SqlConvertTinyint, SqlConvertVarchar,
+        SqlConvertNumeric, SqlConvertReal, SqlConvertSmallint, SqlConvertTimestamp, SqlConvertTinyint,
+        SqlConvertVarchar,
     };
     let numbers = [
-        SqlConvertBigint, SqlConvertDecimal, SqlConvertFloat, SqlConvertInteger, SqlConvertNumeric, SqlConvertReal,
-        SqlConvertSmallint, SqlConvertTinyint,
+        SqlConvertBigint,
+        SqlConvertDecimal,
+        SqlConvertFloat,
+        SqlConvertInteger,
+        SqlConvertNumeric,
+        SqlConvertReal,
+        SqlConvertSmallint,
+        SqlConvertTinyint,
     ];
     let mut into = BTreeMap::new();
     for from in numbers {

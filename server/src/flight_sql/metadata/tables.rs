@@ -41,11 +41,8 @@ fn wants_tables(types: &[String]) -> bool {
 /// their own.
 fn described_schema(database: &str, table: &Table) -> Result<Schema, Status> {
     let stored = arrow_schema(table).map_err(|error| status_of(&error, None))?;
-    let fields: Vec<Field> = client_schema(&stored)
-        .fields()
-        .iter()
-        .map(|field| described_field(database, table, field))
-        .collect();
+    let fields: Vec<Field> =
+        client_schema(&stored).fields().iter().map(|field| described_field(database, table, field)).collect();
     Ok(Schema::new(fields))
 }
 

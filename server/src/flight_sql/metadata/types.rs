@@ -44,7 +44,9 @@ pub(super) fn type_of(data_type: &DataType) -> SqlType {
             scale: Some(i32::from(*scale)),
             is_text: false,
         },
-        DataType::Utf8 | DataType::LargeUtf8 => SqlType { name: "VARCHAR", precision: None, scale: None, is_text: true },
+        DataType::Utf8 | DataType::LargeUtf8 => {
+            SqlType { name: "VARCHAR", precision: None, scale: None, is_text: true }
+        }
         DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => plain("BYTEA", None),
         DataType::Date32 | DataType::Date64 => plain("DATE", Some(10)),
         DataType::Time32(_) | DataType::Time64(_) => plain("TIME", Some(18)),

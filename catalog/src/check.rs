@@ -24,15 +24,10 @@ pub(crate) fn check(
     for write in &commit.tables {
         let table = &write.table;
         if !named.insert(names::key(&table.name)) {
-            return invalid(format!(
-                "table \"{}\" occurs twice in one commit; name it once",
-                table.name
-            ));
+            return invalid(format!("table \"{}\" occurs twice in one commit; name it once", table.name));
         }
         check_table(table)?;
-        let old = existing
-            .iter()
-            .find(|(old, _)| old.name.eq_ignore_ascii_case(&table.name));
+        let old = existing.iter().find(|(old, _)| old.name.eq_ignore_ascii_case(&table.name));
         let kept = old.filter(|_| write.mode == CommitMode::Append);
         if let Some((old, _)) = kept {
             check_agrees(table, old)?;
@@ -44,10 +39,7 @@ pub(crate) fn check(
 }
 
 fn check_scheme(commit: &Commit, scheme: Option<&SchemeSpec>) -> Result<()> {
-    let partitioned = commit
-        .tables
-        .iter()
-        .find(|write| write.table.kind != TableKind::Replicated);
+    let partitioned = commit.tables.iter().find(|write| write.table.kind != TableKind::Replicated);
     match (scheme, &commit.scheme, partitioned) {
         (Some(old), Some(new), _) if old != new => invalid(
             "the commit cuts the sky otherwise than the database does; use the database's scheme or another database",
@@ -64,41 +56,22 @@ fn check_table(table: &NewTable) -> Result<()> {
     names::check_name("table", &table.name)?;
     let name = &table.name;
     if table.columns.is_empty() {
-        return invalid(format!(
-            "table \"{name}\" has no columns; declare at least one"
-        ));
+        return invalid(format!("table \"{name}\" has no columns; declare at least one"));
     }
     let mut columns = HashSet::new();
     for column in &table.columns {
         if column.name.is_empty() || column.name.contains('\0') {
-            return invalid(format!(
-                "table \"{name}\" has a column without a usable name; name it"
-            ));
+            return invalid(format!("table \"{name}\" has a column without a usable name; name it"));
         }
         if !columns.insert(column.name.as_str()) {
-            return invalid(format!(
-                "table \"{name}\" has two columns \"{}\"; rename one",
-                column.name
-            ));
+            return invalid(format!("table \"{name}\" has two columns \"{}\"; rename one", column.name));
         }
     }
     let roles = [
         ("an id", &table.id_column, table.kind == TableKind::Director),
-        (
-            "a right ascension",
-            &table.ra_column,
-            table.kind == TableKind::Director,
-        ),
-        (
-            "a declination",
-            &table.dec_column,
-            table.kind == TableKind::Director,
-        ),
-        (
-            "a director key",
-            &table.director_key,
-            table.kind == TableKind::Child,
-        ),
+        ("a right ascension", &table.ra_column, table.kind == TableKind::Director),
+        ("a declination", &table.dec_column, table.kind == TableKind::Director),
+        ("a director key", &table.director_key, table.kind == TableKind::Child),
     ];
     for (role, column, required) in roles {
         match column {
@@ -106,18 +79,13 @@ fn check_table(table: &NewTable) -> Result<()> {
                 return Err(names::not_found("column", column, columns.iter().copied()));
             }
             None if required => {
-                return invalid(format!(
-                    "{} table \"{name}\" needs {role} column; declare it",
-                    table.kind
-                ));
+                return invalid(format!("{} table \"{name}\" needs {role} column; declare it", table.kind));
             }
             _ => {}
         }
     }
     if table.kind == TableKind::Child && table.director.is_none() {
-        return invalid(format!(
-            "child table \"{name}\" needs a director; declare which table it belongs to"
-        ));
+        return invalid(format!("child table \"{name}\" needs a director; declare which table it belongs to"));
     }
     Ok(())
 }
@@ -138,16 +106,10 @@ fn check_agrees(new: &NewTable, old: &Table) -> Result<()> {
     }
     for (new, old) in new.columns.iter().zip(&old.columns) {
         if new.name != old.name {
-            return differs(&format!(
-                "column \"{}\" in the place of \"{}\",",
-                new.name, old.name
-            ));
+            return differs(&format!("column \"{}\" in the place of \"{}\",", new.name, old.name));
         }
         if new.data_type != old.data_type {
-            return differs(&format!(
-                "type of column \"{}\" ({}, not {})",
-                old.name, new.data_type, old.data_type
-            ));
+            return differs(&format!("type of column \"{}\" ({}, not {})", old.name, new.data_type, old.data_type));
         }
         if new.nullable && !old.nullable {
             return differs(&format!("column \"{}\", which may be null,", old.name));
@@ -159,35 +121,20 @@ fn check_agrees(new: &NewTable, old: &Table) -> Result<()> {
         && new.dec_column == old.dec_column
         && director(&new.director) == director(&old.director)
         && new.director_key == old.director_key;
-    if keys_agree {
-        Ok(())
-    } else {
-        differs("id, position or director key")
-    }
+    if keys_agree { Ok(()) } else { differs("id, position or director key") }
 }
 
-fn check_files(
-    transaction: TransactionId,
-    write: &TableCommit,
-    seen: &mut HashSet<i64>,
-) -> Result<()> {
+fn check_files(transaction: TransactionId, write: &TableCommit, seen: &mut HashSet<i64>) -> Result<()> {
     let name = &write.table.name;
     let everywhere = write.table.kind == TableKind::Replicated;
     for file in &write.files {
         if file.id.0 <= 0 || file.id.transaction() != transaction {
-            return invalid(format!(
-                "file {} is not of transaction {transaction}; commit only what it wrote",
-                file.id
-            ));
+            return invalid(format!("file {} is not of transaction {transaction}; commit only what it wrote", file.id));
         }
         if !seen.insert(file.id.0) {
-            return invalid(format!(
-                "file {} occurs twice in one commit; give each file its own sequence",
-                file.id
-            ));
+            return invalid(format!("file {} occurs twice in one commit; give each file its own sequence", file.id));
         }
-        if file.kind != FileKind::DirectorIndex && (file.chunk == ChunkId::EVERYWHERE) != everywhere
-        {
+        if file.kind != FileKind::DirectorIndex && (file.chunk == ChunkId::EVERYWHERE) != everywhere {
             return invalid(format!(
                 "file {} of {} table \"{name}\" cannot be in chunk {}; only replicated tables are everywhere",
                 file.id, write.table.kind, file.chunk
@@ -195,16 +142,8 @@ fn check_files(
         }
         for (place, worker) in file.workers.iter().enumerate() {
             names::check_worker_id(&worker.0)?;
-            if file
-                .workers
-                .iter()
-                .take(place)
-                .any(|earlier| earlier == worker)
-            {
-                return invalid(format!(
-                    "file {} is twice on worker {worker}; count each copy once",
-                    file.id
-                ));
+            if file.workers.iter().take(place).any(|earlier| earlier == worker) {
+                return invalid(format!("file {} is twice on worker {worker}; count each copy once", file.id));
             }
         }
     }
@@ -212,10 +151,7 @@ fn check_files(
 }
 
 fn check_facts(write: &TableCommit, kept_rows: u64) -> Result<()> {
-    let rows_files = write
-        .files
-        .iter()
-        .filter(|file| file.kind == FileKind::Rows);
+    let rows_files = write.files.iter().filter(|file| file.kind == FileKind::Rows);
     let rows = rows_files.fold(kept_rows, |rows, file| rows.saturating_add(file.rows));
     if rows != write.facts.rows {
         return invalid(format!(
@@ -224,10 +160,7 @@ fn check_facts(write: &TableCommit, kept_rows: u64) -> Result<()> {
         ));
     }
     if write.facts.orphans > rows {
-        return invalid(format!(
-            "table \"{}\" is said to have more orphans than rows; count again",
-            write.table.name
-        ));
+        return invalid(format!("table \"{}\" is said to have more orphans than rows; count again", write.table.name));
     }
     Ok(())
 }
@@ -236,19 +169,12 @@ fn check_facts(write: &TableCommit, kept_rows: u64) -> Result<()> {
 fn check_directors(commit: &Commit, existing: &[(Table, TableFacts)]) -> Result<()> {
     let mut kinds: HashMap<String, (&str, TableKind)> = HashMap::new();
     let mut children: HashMap<String, (&str, &str)> = HashMap::new();
-    let old = existing
-        .iter()
-        .map(|(table, _)| (&table.name, table.kind, &table.director));
-    let new = commit
-        .tables
-        .iter()
-        .map(|write| (&write.table.name, write.table.kind, &write.table.director));
+    let old = existing.iter().map(|(table, _)| (&table.name, table.kind, &table.director));
+    let new = commit.tables.iter().map(|write| (&write.table.name, write.table.kind, &write.table.director));
     for (name, kind, director) in old.chain(new) {
         kinds.insert(names::key(name), (name, kind));
         match director {
-            Some(director) if kind == TableKind::Child => {
-                children.insert(names::key(name), (name, director))
-            }
+            Some(director) if kind == TableKind::Child => children.insert(names::key(name), (name, director)),
             _ => children.remove(&names::key(name)),
         };
     }
@@ -261,11 +187,7 @@ fn check_directors(commit: &Commit, existing: &[(Table, TableFacts)]) -> Result<
                 ));
             }
             None => {
-                return Err(names::not_found(
-                    "director table",
-                    director,
-                    kinds.values().map(|(name, _)| *name),
-                ));
+                return Err(names::not_found("director table", director, kinds.values().map(|(name, _)| *name)));
             }
         }
     }

@@ -59,9 +59,7 @@ pub enum CatalogError {
         current: Option<SnapshotId>,
     },
     /// The transaction is no longer open: committed, aborted, or taken over because it gave no sign of life.
-    #[error(
-        "transaction {transaction} is {state}, so it can no longer be written; start a new one"
-    )]
+    #[error("transaction {transaction} is {state}, so it can no longer be written; start a new one")]
     TransactionClosed {
         /// The transaction.
         transaction: TransactionId,
@@ -80,9 +78,7 @@ pub enum CatalogError {
         reason: String,
     },
     /// The file was written by a later version of Skyflight.
-    #[error(
-        "the catalog has schema version {found}, this program knows up to {known}; use a newer skyflight"
-    )]
+    #[error("the catalog has schema version {found}, this program knows up to {known}; use a newer skyflight")]
     NewerSchema {
         /// The version found in the file.
         found: i64,
@@ -90,9 +86,7 @@ pub enum CatalogError {
         known: i64,
     },
     /// A stored record cannot be read back.
-    #[error(
-        "the catalog's record of {what} cannot be read ({reason}); restore the catalog from a backup"
-    )]
+    #[error("the catalog's record of {what} cannot be read ({reason}); restore the catalog from a backup")]
     Corrupt {
         /// Which record.
         what: String,
@@ -111,9 +105,7 @@ impl From<sqlx::Error> for CatalogError {
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion
-        .map(|name| format!("; did you mean \"{name}\"?"))
-        .unwrap_or_default()
+    suggestion.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
 }
 
 fn or_none(snapshot: &Option<SnapshotId>) -> String {

@@ -21,8 +21,8 @@ pub use ids::{DatabaseId, FileId, SnapshotId, TableId, TransactionId, WorkerId};
 pub use names::{MAX_NAME_BYTES, check_name};
 pub use owner::Owner;
 pub use records::{
-    ChunkFile, Column, ColumnStatistics, Database, FileKind, QueryRecord, QueryState, Snapshot,
-    Table, TableFacts, TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity,
+    ChunkFile, Column, ColumnStatistics, Database, FileKind, QueryRecord, QueryState, Snapshot, Table, TableFacts,
+    TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity,
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};

@@ -14,13 +14,8 @@ const MAX_WORKER_ID_BYTES: usize = 128;
 /// [`MAX_NAME_BYTES`] bytes. `what` is the noun for the message.
 pub fn check_name(what: &str, name: &str) -> Result<()> {
     let mut bytes = name.bytes();
-    let starts_well = bytes
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    if starts_well
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && name.len() <= MAX_NAME_BYTES
-    {
+    let starts_well = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if starts_well && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && name.len() <= MAX_NAME_BYTES {
         return Ok(());
     }
     Err(CatalogError::Invalid(format!(
@@ -32,20 +27,14 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
 pub(crate) fn check_database_name(name: &str) -> Result<()> {
     check_name("database", name)?;
     if RESERVED_DATABASES.contains(&key(name).as_str()) {
-        return Err(CatalogError::Invalid(format!(
-            "the name \"{name}\" is reserved; choose another"
-        )));
+        return Err(CatalogError::Invalid(format!("the name \"{name}\" is reserved; choose another")));
     }
     Ok(())
 }
 
 pub(crate) fn check_worker_id(id: &str) -> Result<()> {
     let fits = !id.is_empty() && id.len() <= MAX_WORKER_ID_BYTES;
-    if fits
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
-    {
+    if fits && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte)) {
         return Ok(());
     }
     Err(CatalogError::Invalid(format!(
@@ -65,18 +54,11 @@ pub(crate) fn not_found<'a>(
     name: &str,
     existing: impl IntoIterator<Item = &'a str>,
 ) -> CatalogError {
-    CatalogError::NotFound {
-        what,
-        name: name.to_owned(),
-        suggestion: nearest(name, existing).map(str::to_owned),
-    }
+    CatalogError::NotFound { what, name: name.to_owned(), suggestion: nearest(name, existing).map(str::to_owned) }
 }
 
 /// The candidate fewest edits away, whatever the case; none when all need more than a third of the name changed.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A name this long is no typing error, and the distance is quadratic.
     if name.len() > 4 * MAX_NAME_BYTES {
         return None;
@@ -99,10 +81,7 @@ fn edits(from: &str, to: &str) -> usize {
         let mut left = row + 1;
         let mut current = vec![left];
         for (b, pair) in to.iter().zip(above.windows(2)) {
-            let [diagonal, up] = [
-                pair.first().copied().unwrap_or(0),
-                pair.last().copied().unwrap_or(0),
-            ];
+            let [diagonal, up] = [pair.first().copied().unwrap_or(0), pair.last().copied().unwrap_or(0)];
             left = (diagonal + usize::from(a != *b)).min(up + 1).min(left + 1);
             current.push(left);
         }
@@ -117,13 +96,9 @@ mod tests {
 
     #[test]
     fn edit_distances_of_known_pairs() {
-        for (a, b, distance) in [
-            ("kitten", "sitting", 3),
-            ("saturday", "sunday", 3),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("same", "same", 0),
-        ] {
+        for (a, b, distance) in
+            [("kitten", "sitting", 3), ("saturday", "sunday", 3), ("", "abc", 3), ("abc", "", 3), ("same", "same", 0)]
+        {
             assert_eq!(edits(a, b), distance, "{a} {b}");
         }
     }
@@ -143,23 +118,8 @@ mod tests {
             assert!(check_database_name(good).is_ok(), "{good}");
         }
         let too_long = "a".repeat(MAX_NAME_BYTES + 1);
-        for bad in [
-            "",
-            "1a",
-            "a-b",
-            "a b",
-            "a/b",
-            "..",
-            "é",
-            "a\0",
-            "Information_Schema",
-            "SYSTEM",
-            &too_long,
-        ] {
-            assert!(
-                matches!(check_database_name(bad), Err(CatalogError::Invalid(_))),
-                "{bad}"
-            );
+        for bad in ["", "1a", "a-b", "a b", "a/b", "..", "é", "a\0", "Information_Schema", "SYSTEM", &too_long] {
+            assert!(matches!(check_database_name(bad), Err(CatalogError::Invalid(_))), "{bad}");
         }
     }
 }

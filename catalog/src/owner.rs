@@ -31,18 +31,9 @@ impl Owner {
     #[must_use]
     pub fn this_process(program: &str) -> Owner {
         let boot = read_line("/proc/sys/kernel/random/boot_id");
-        let space = std::fs::read_link("/proc/self/ns/pid")
-            .ok()
-            .map(|link| link.to_string_lossy().into_owned());
-        let host: Vec<String> = [Some(host_name()), boot, space]
-            .into_iter()
-            .flatten()
-            .collect();
-        Owner {
-            host: host.join("/"),
-            pid: std::process::id(),
-            program: program.to_owned(),
-        }
+        let space = std::fs::read_link("/proc/self/ns/pid").ok().map(|link| link.to_string_lossy().into_owned());
+        let host: Vec<String> = [Some(host_name()), boot, space].into_iter().flatten().collect();
+        Owner { host: host.join("/"), pid: std::process::id(), program: program.to_owned() }
     }
 
     /// Whether the process is known to be gone, as seen by `opener`. False where it cannot be known: on another
@@ -56,29 +47,17 @@ impl Owner {
             return !Path::new("/proc").join(self.pid.to_string()).exists();
         }
         // Systems without /proc: `ps -p` answers 1 when there is no such process.
-        let answer = tokio::process::Command::new("ps")
-            .arg("-p")
-            .arg(self.pid.to_string())
-            .output()
-            .await;
+        let answer = tokio::process::Command::new("ps").arg("-p").arg(self.pid.to_string()).output().await;
         answer.is_ok_and(|output| output.status.code() == Some(1))
     }
 }
 
 fn host_name() -> String {
     let asked = || {
-        let output = std::process::Command::new("uname")
-            .arg("-n")
-            .output()
-            .ok()?;
-        String::from_utf8(output.stdout)
-            .ok()
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
+        let output = std::process::Command::new("uname").arg("-n").output().ok()?;
+        String::from_utf8(output.stdout).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
     };
-    read_line("/proc/sys/kernel/hostname")
-        .or_else(asked)
-        .unwrap_or_else(|| "localhost".to_owned())
+    read_line("/proc/sys/kernel/hostname").or_else(asked).unwrap_or_else(|| "localhost".to_owned())
 }
 
 fn read_line(path: &str) -> Option<String> {

@@ -215,13 +215,7 @@ impl TableSnapshot {
     #[must_use]
     pub fn chunk_files(&self, chunk: ChunkId) -> &[ChunkFile] {
         let from = self.files.partition_point(|file| file.chunk < chunk);
-        let to = from
-            + self
-                .files
-                .iter()
-                .skip(from)
-                .take_while(|file| file.chunk == chunk)
-                .count();
+        let to = from + self.files.iter().skip(from).take_while(|file| file.chunk == chunk).count();
         self.files.get(from..to).unwrap_or_default()
     }
 }
@@ -243,9 +237,7 @@ impl Snapshot {
     /// The table of that name, whatever its case.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&TableSnapshot> {
-        self.tables
-            .iter()
-            .find(|table| table.table.name.eq_ignore_ascii_case(name))
+        self.tables.iter().find(|table| table.table.name.eq_ignore_ascii_case(name))
     }
 }
 

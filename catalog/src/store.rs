@@ -58,11 +58,7 @@ pub trait CatalogStore: Send + Sync + Debug {
     /// exists on the opener's host) is taken over: it can no longer commit, and is returned as abandoned.
     ///
     /// Errors: `NotFound`; `Busy` while another ingest into it is alive.
-    async fn open_transaction(
-        &self,
-        database: DatabaseId,
-        owner: &Owner,
-    ) -> Result<OpenedTransaction>;
+    async fn open_transaction(&self, database: DatabaseId, owner: &Owner) -> Result<OpenedTransaction>;
 
     /// Says that the transaction's owner is alive.
     ///

@@ -49,10 +49,7 @@ impl Connection {
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|cause| ClientError::Connect { url: url.to_string(), cause })?;
+        let channel = endpoint.connect().await.map_err(|cause| ClientError::Connect { url: url.to_string(), cause })?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Connection { client: FlightSqlServiceClient::new_from_inner(inner) })
     }
@@ -121,10 +118,7 @@ impl Connection {
         let schema = Schema::try_from(info.clone())?;
         let client = self.client.clone();
         let endpoints = futures::stream::iter(info.endpoint.into_iter().map(Ok));
-        let batches = endpoints
-            .and_then(move |endpoint| fetch(client.clone(), endpoint))
-            .try_flatten()
-            .boxed();
+        let batches = endpoints.and_then(move |endpoint| fetch(client.clone(), endpoint)).try_flatten().boxed();
         Ok(Rows { schema: schema.into(), batches })
     }
 }
@@ -134,9 +128,7 @@ async fn fetch(
     mut client: FlightSqlServiceClient<Channel>,
     endpoint: FlightEndpoint,
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
-    let ticket = endpoint
-        .ticket
-        .ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".to_string()))?;
+    let ticket = endpoint.ticket.ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".to_string()))?;
     let batches = client.do_get(ticket).await?;
     Ok(batches.map_err(ClientError::from))
 }

@@ -175,10 +175,8 @@ mod tests {
     use super::*;
 
     fn batch(rows: usize) -> RecordBatch {
-        let schema = Schema::new(vec![
-            Field::new("ra", DataType::Float64, true),
-            Field::new("name", DataType::Utf8, true),
-        ]);
+        let schema =
+            Schema::new(vec![Field::new("ra", DataType::Float64, true), Field::new("name", DataType::Utf8, true)]);
         let ra: Float64Array = (0..rows).map(|i| (i % 2 == 0).then_some(i as f64)).collect();
         let names: StringArray = (0..rows).map(|i| Some(format!("s,{i}"))).collect();
         RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ra), Arc::new(names)]).unwrap()

@@ -47,11 +47,15 @@ pub async fn run_script(connection: &mut Connection, script: &str, options: &She
 
 fn open_output(options: &ShellOptions, statements: usize) -> Result<Box<dyn Write + Send>> {
     if options.format.is_binary() && statements > 1 {
-        return Err(ClientError::Write(format!("{} holds the rows of one statement; give one at a time", options.format)));
+        return Err(ClientError::Write(format!(
+            "{} holds the rows of one statement; give one at a time",
+            options.format
+        )));
     }
     match &options.output {
         Some(path) => {
-            let file = File::create(path).map_err(|cause| ClientError::File { path: path.display().to_string(), cause })?;
+            let file =
+                File::create(path).map_err(|cause| ClientError::File { path: path.display().to_string(), cause })?;
             Ok(Box::new(std::io::BufWriter::new(file)))
         }
         None if options.format.is_binary() && std::io::stdout().is_terminal() => {
@@ -61,7 +65,12 @@ fn open_output(options: &ShellOptions, statements: usize) -> Result<Box<dyn Writ
     }
 }
 
-async fn run(connection: &mut Connection, sql: &str, options: &ShellOptions, out: &mut (dyn Write + Send)) -> Result<()> {
+async fn run(
+    connection: &mut Connection,
+    sql: &str,
+    options: &ShellOptions,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
     let started = Instant::now();
     let bar = progress(options.quiet);
     let answer = async {

@@ -52,10 +52,7 @@ mod tests {
     #[test]
     fn semicolons_in_strings_names_and_comments_do_not_split() {
         let script = "select ';', \";\", 'it''s;' -- no; really\n; /* a; b */ select 2;\n-- the end;\n";
-        assert_eq!(
-            split_statements(script),
-            vec!["select ';', \";\", 'it''s;' -- no; really", "/* a; b */ select 2"]
-        );
+        assert_eq!(split_statements(script), vec!["select ';', \";\", 'it''s;' -- no; really", "/* a; b */ select 2"]);
     }
 
     #[test]

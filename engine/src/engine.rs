@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use moka::sync::Cache;
@@ -66,19 +67,18 @@ impl Engine {
     ///
     /// # Errors
     /// The spill folder cannot be used.
-    pub fn new(config: EngineConfig, store: Arc<dyn CatalogStore>, dispatcher: Arc<dyn ChunkDispatcher>) -> Result<Self> {
-        std::fs::create_dir_all(&config.spill_dir)
-            .map_err(|e| EngineError::Internal(format!("cannot create the spill folder {}: {e}", config.spill_dir.display())))?;
+    pub fn new(
+        config: EngineConfig,
+        store: Arc<dyn CatalogStore>,
+        dispatcher: Arc<dyn ChunkDispatcher>,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(&config.spill_dir).map_err(|e| {
+            EngineError::Internal(format!("cannot create the spill folder {}: {e}", config.spill_dir.display()))
+        })?;
         let runtime = bounded_runtime(config.memory_bytes, config.spill_dir.clone(), config.spill_bytes)?;
         let template = template(&config, &runtime);
         Ok(Engine {
-            shared: Arc::new(Shared {
-                config,
-                store,
-                dispatcher,
-                template,
-                indices: Cache::new(INDEXED_SNAPSHOTS),
-            }),
+            shared: Arc::new(Shared { config, store, dispatcher, template, indices: Cache::new(INDEXED_SNAPSHOTS) }),
         })
     }
 
@@ -126,10 +126,13 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     // Folding comes first: it needs each node directly on its leaf.
     let mut rules = vec![Arc::new(FoldIntoFragment) as _];
     rules.extend(PhysicalOptimizer::new().rules);
+    // Integer predicates become comparisons before types are coerced, which would reject them.
+    let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(IntegerPredicateRule)];
+    analyzers.extend(Analyzer::new().rules);
+    analyzers.push(Arc::new(AreaSpecRule));
     state_builder(session_config)
         .with_runtime_env(Arc::clone(runtime))
-        .with_analyzer_rule(Arc::new(AreaSpecRule))
-        .with_analyzer_rule(Arc::new(IntegerPredicateRule))
+        .with_analyzer_rules(analyzers)
         .with_physical_optimizer_rules(rules)
         .with_query_planner(Arc::new(SkyQueryPlanner { fragments: Arc::new(fragments) }))
         .build()

@@ -18,6 +18,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use datafusion::prelude::SessionConfig;
@@ -25,11 +26,11 @@ use object_store::path::Path as ObjectPath;
 use skyflight_proto::ScanCounters;
 use tokio_util::sync::CancellationToken;
 
-use crate::registry;
-use crate::names::suggest;
 use crate::interrupt::{QueryCancel, protect};
+use crate::names::suggest;
 use crate::plan::codec::decode_fragment;
 use crate::plan::scan::{ChunkScan, ChunkScanExec};
+use crate::registry;
 use crate::{EngineError, Result};
 
 /// What fragments may use together.
@@ -175,8 +176,10 @@ impl Fragment {
             })
             .map_err(error_of)?
             .data;
-        // Joins keep their build side in the plan node, so each chunk needs nodes of its own.
-        let plan = protect(bound, &cancel).map_err(error_of)?;
+        // A join keeps its build side in its node, and a copy on new children shares it: without this
+        // every chunk would be joined with the first chunk's build side.
+        let fresh = reset_plan_states(bound).map_err(error_of)?;
+        let plan = protect(fresh, &cancel).map_err(error_of)?;
         let task = self.task_context(cancel);
         let stream = plan.execute(0, task).map_err(error_of)?;
         Ok(ChunkRun { stream, plan })
@@ -197,7 +200,11 @@ impl Fragment {
     }
 }
 
-fn bind(scan: &ChunkScan, files: &[ScanFile], reader: &Arc<CachedParquetFileReaderFactory>) -> PlanResult<Arc<dyn ExecutionPlan>> {
+fn bind(
+    scan: &ChunkScan,
+    files: &[ScanFile],
+    reader: &Arc<CachedParquetFileReaderFactory>,
+) -> PlanResult<Arc<dyn ExecutionPlan>> {
     if files.is_empty() {
         return Ok(Arc::new(EmptyExec::new(Arc::new(scan.table_schema.project(&scan.projection)?))));
     }
@@ -220,8 +227,9 @@ fn bind(scan: &ChunkScan, files: &[ScanFile], reader: &Arc<CachedParquetFileRead
 }
 
 fn partitioned(file: &ScanFile) -> PlanResult<PartitionedFile> {
-    let path = ObjectPath::from_absolute_path(&file.path)
-        .map_err(|e| DataFusionError::Execution(format!("the chunk file path {} is unusable: {e}", file.path.display())))?;
+    let path = ObjectPath::from_absolute_path(&file.path).map_err(|e| {
+        DataFusionError::Execution(format!("the chunk file path {} is unusable: {e}", file.path.display()))
+    })?;
     // The modification time is fixed: files are immutable, and the footer cache compares it.
     Ok(PartitionedFile::new(path.to_string(), file.bytes))
 }
@@ -259,7 +267,9 @@ fn add_scan(scan: &dyn ExecutionPlan, counters: &mut ScanCounters) {
     counters.rows_read += metrics.output_rows().unwrap_or(0) as u64;
     for metric in metrics.iter() {
         match metric.value() {
-            MetricValue::Count { name, count } if name == "bytes_scanned" => counters.bytes_read += count.value() as u64,
+            MetricValue::Count { name, count } if name == "bytes_scanned" => {
+                counters.bytes_read += count.value() as u64
+            }
             MetricValue::PruningMetrics { name, pruning_metrics } => {
                 let pruned = pruning_metrics.pruned() as u64;
                 if name == "page_index_pages_pruned" {
@@ -302,7 +312,9 @@ pub fn error_of(error: DataFusionError) -> EngineError {
         DataFusionError::Execution(message) => EngineError::Invalid(message),
         DataFusionError::ArrowError(inner, _) => match *inner {
             ArrowError::ExternalError(inner) => error_of(DataFusionError::External(inner)),
-            ArrowError::IpcError(m) | ArrowError::IoError(m, _) | ArrowError::MemoryError(m) => EngineError::Internal(m),
+            ArrowError::IpcError(m) | ArrowError::IoError(m, _) | ArrowError::MemoryError(m) => {
+                EngineError::Internal(m)
+            }
             // Division by zero, overflow, a string that is no number: the query's own.
             other => EngineError::Invalid(other.to_string()),
         },

@@ -8,9 +8,7 @@ use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::ipc;
 use datafusion::arrow::ipc::reader::read_record_batch;
-use datafusion::arrow::ipc::writer::{
-    DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
-};
+use datafusion::arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 
 use crate::{EngineError, Result};
 
@@ -79,9 +77,8 @@ fn encode_slice(batch: &RecordBatch) -> Result<Frame> {
 /// Reads the row count of a record-batch header without touching its body.
 pub fn frame_rows(header: &[u8]) -> Result<u64> {
     let message = ipc::root_as_message(header).map_err(|e| EngineError::Corrupt(format!("not an IPC message: {e}")))?;
-    let batch = message
-        .header_as_record_batch()
-        .ok_or_else(|| EngineError::Corrupt("expected a record batch frame".into()))?;
+    let batch =
+        message.header_as_record_batch().ok_or_else(|| EngineError::Corrupt("expected a record batch frame".into()))?;
     u64::try_from(batch.length()).map_err(|_| EngineError::Corrupt("a frame with a negative row count".into()))
 }
 
@@ -89,9 +86,7 @@ pub fn frame_rows(header: &[u8]) -> Result<u64> {
 pub fn decode_frame(frame: &Frame, schema: &SchemaRef) -> Result<RecordBatch> {
     let corrupt = |e: &dyn std::fmt::Display| EngineError::Corrupt(format!("a worker sent a bad frame: {e}"));
     let message = ipc::root_as_message(&frame.header).map_err(|e| corrupt(&e))?;
-    let batch = message
-        .header_as_record_batch()
-        .ok_or_else(|| corrupt(&"not a record batch"))?;
+    let batch = message.header_as_record_batch().ok_or_else(|| corrupt(&"not a record batch"))?;
     read_record_batch(
         &Buffer::from(frame.body.clone()),
         batch,

@@ -239,7 +239,9 @@ fn prove_join(join: &Join) -> Proof<Local> {
     let shift = left.scans.len();
     let moved = right.columns.iter().map(|o| o.map(|o| Origin { scan: o.scan + shift, ..o }));
     let columns: Vec<Option<Origin>> = match join.join_type {
-        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => left.columns.iter().copied().chain(moved).collect(),
+        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => {
+            left.columns.iter().copied().chain(moved).collect()
+        }
         JoinType::LeftSemi | JoinType::LeftAnti => left.columns.clone(),
         JoinType::RightSemi | JoinType::RightAnti => moved.collect(),
         JoinType::LeftMark | JoinType::RightMark => return Err(NotLocal),

@@ -106,11 +106,8 @@ fn ranges(conjuncts: &[&Expr], scheme: &dyn Scheme, origin: &dyn Fn(&Expr) -> Op
     let mut boxes: BTreeMap<usize, HashMap<Role, (f64, f64)>> = BTreeMap::new();
     for conjunct in conjuncts {
         if let Some(bound) = bound(conjunct, origin) {
-            let (low, high) = boxes
-                .entry(bound.scan)
-                .or_default()
-                .entry(bound.role)
-                .or_insert((f64::NEG_INFINITY, f64::INFINITY));
+            let (low, high) =
+                boxes.entry(bound.scan).or_default().entry(bound.role).or_insert((f64::NEG_INFINITY, f64::INFINITY));
             *low = low.max(bound.low);
             *high = high.min(bound.high);
         }

@@ -21,17 +21,16 @@ pub const KIND_KEY: &str = "skyflight.kind";
 /// # Errors
 /// A column whose type text the catalog holds is not an Arrow type.
 pub fn arrow_schema(table: &Table) -> Result<SchemaRef> {
-    let fields = table
-        .columns
-        .iter()
-        .map(|column| field(table, column))
-        .collect::<Result<Vec<_>>>()?;
+    let fields = table.columns.iter().map(|column| field(table, column)).collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(Schema::new(fields)))
 }
 
 fn field(table: &Table, column: &Column) -> Result<Field> {
     let data_type: DataType = column.data_type.parse().map_err(|e| {
-        EngineError::Corrupt(format!("column {}.{} has the unknown type {:?}: {e}", table.name, column.name, column.data_type))
+        EngineError::Corrupt(format!(
+            "column {}.{} has the unknown type {:?}: {e}",
+            table.name, column.name, column.data_type
+        ))
     })?;
     let mut metadata = HashMap::from([(KIND_KEY.to_string(), table.kind.to_string())]);
     let is = |role: &Option<String>| role.as_deref() == Some(column.name.as_str());
@@ -69,9 +68,7 @@ pub fn client_schema(schema: &Schema) -> SchemaRef {
 fn client_field(field: &FieldRef) -> FieldRef {
     let mut metadata = field.metadata().clone();
     metadata.retain(|key, _| !key.starts_with("skyflight."));
-    Arc::new(
-        Field::new(field.name(), client_type(field.data_type()), true).with_metadata(metadata),
-    )
+    Arc::new(Field::new(field.name(), client_type(field.data_type()), true).with_metadata(metadata))
 }
 
 fn client_type(data_type: &DataType) -> DataType {

@@ -22,7 +22,8 @@ use crate::dispatch::{DispatchRequest, QueryContext};
 use crate::engine::{CATALOG, Engine};
 use crate::explain::ExplainExec;
 use crate::fragment::error_of;
-use crate::guard::parse_guarded;
+use crate::functions::compare_integer_predicates;
+use crate::guard::{check_constants, parse_guarded};
 use crate::interrupt::{QueryCancel, protect};
 use crate::locality::mark_local;
 use crate::names::{self, NameCatalog};
@@ -55,7 +56,12 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(engine: Engine, options: SessionOptions, catalog: Vec<Arc<Snapshot>>, indices: Vec<Arc<SnapshotIndex>>) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        options: SessionOptions,
+        catalog: Vec<Arc<Snapshot>>,
+        indices: Vec<Arc<SnapshotIndex>>,
+    ) -> Self {
         Session { engine, options, catalog, indices }
     }
 
@@ -89,8 +95,13 @@ impl Session {
     }
 
     async fn plan_here(&self, sql: &str, query: QueryContext) -> Result<PlannedQuery> {
-        let mut statement = parse_guarded(sql, &self.engine.shared.config.limits)?;
+        let limits = &self.engine.shared.config.limits;
+        let mut statement = parse_guarded(sql, limits)?;
+        if lists_databases(&statement) {
+            statement = parse_guarded(LIST_DATABASES, limits)?;
+        }
         names::resolve(&mut statement, &self.names())?;
+        compare_in(&mut statement);
         let state = self.state(&query);
         if let Statement::Explain(explain) = statement {
             let (logical, plan) = self.merge_plan(&state, *explain.statement).await?;
@@ -104,23 +115,22 @@ impl Session {
     }
 
     /// The marked logical plan and the physical plan with its leaves.
-    async fn merge_plan(&self, state: &SessionState, statement: Statement) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
-        let logical = state
-            .statement_to_plan(statement)
-            .await
-            .map_err(error_of)?;
+    async fn merge_plan(
+        &self,
+        state: &SessionState,
+        statement: Statement,
+    ) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
+        let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
         let optimized = state.optimize(&logical).map_err(error_of)?;
+        check_constants(&optimized)?;
         let marked = mark_local(optimized).map_err(error_of)?;
-        let physical = state
-            .query_planner()
-            .create_physical_plan(&marked, state)
-            .await
-            .map_err(error_of)?;
+        let physical = state.query_planner().create_physical_plan(&marked, state).await.map_err(error_of)?;
         Ok((marked, physical))
     }
 
     fn names(&self) -> NameCatalog {
-        let default = self.options.default_database.clone().or_else(|| self.engine.shared.config.default_database.clone());
+        let default =
+            self.options.default_database.clone().or_else(|| self.engine.shared.config.default_database.clone());
         NameCatalog {
             databases: self.indices.iter().map(|i| Arc::clone(&i.names)).collect(),
             default_database: default,
@@ -146,6 +156,27 @@ impl Session {
             .build();
         state.mark_start_execution();
         state
+    }
+}
+
+/// What SHOW DATABASES and SHOW SCHEMAS mean; DataFusion has neither.
+const LIST_DATABASES: &str =
+    "SELECT DISTINCT schema_name AS database FROM information_schema.schemata ORDER BY database";
+
+fn lists_databases(statement: &Statement) -> bool {
+    use datafusion::sql::sqlparser::ast::Statement as Ast;
+    match statement {
+        Statement::Statement(ast) => matches!(ast.as_ref(), Ast::ShowDatabases { .. } | Ast::ShowSchemas { .. }),
+        _ => false,
+    }
+}
+
+/// Reads bare integer predicates as MySQL and ADQL do, also below EXPLAIN.
+fn compare_in(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(statement) => compare_integer_predicates(statement),
+        Statement::Explain(explain) => compare_in(&mut explain.statement),
+        _ => {}
     }
 }
 
@@ -272,7 +303,11 @@ fn to_client(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
                 Ok(Arc::clone(column))
             } else {
                 cast(column, field.data_type()).map_err(|e| {
-                    EngineError::Internal(format!("column {} cannot be sent as {}: {e}", field.name(), field.data_type()))
+                    EngineError::Internal(format!(
+                        "column {} cannot be sent as {}: {e}",
+                        field.name(),
+                        field.data_type()
+                    ))
                 })
             }
         })

@@ -68,13 +68,9 @@ impl SnapshotIndex {
     /// # Errors
     /// A record that cannot be understood: a scheme that builds no chunks, an unknown type.
     pub(crate) fn build(snapshot: &Snapshot) -> Result<SnapshotIndex> {
-        let scheme = snapshot
-            .database
-            .scheme
-            .as_ref()
-            .map(|spec| spec.build())
-            .transpose()
-            .map_err(|e| crate::EngineError::Corrupt(format!("the scheme of database {}: {e}", snapshot.database.name)))?;
+        let scheme = snapshot.database.scheme.as_ref().map(|spec| spec.build()).transpose().map_err(|e| {
+            crate::EngineError::Corrupt(format!("the scheme of database {}: {e}", snapshot.database.name))
+        })?;
         let mut workers = WorkerNumbers::default();
         let mut entries = Vec::with_capacity(snapshot.tables.len());
         for table in &snapshot.tables {
@@ -221,9 +217,8 @@ impl TableProvider for SkyTable {
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
-        let predicate = conjunction(filters.to_vec())
-            .map(|filter| state.create_physical_expr(filter, &df_schema))
-            .transpose()?;
+        let predicate =
+            conjunction(filters.to_vec()).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
         let scan = ChunkScan {
             database: self.database.name.clone(),
             table: self.table.name.clone(),
@@ -242,7 +237,14 @@ impl TableProvider for SkyTable {
 pub(crate) fn contains_subquery(expr: &Expr) -> bool {
     use datafusion::common::tree_node::TreeNode;
     expr.exists(|e| {
-        Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..)))
+        Ok(matches!(
+            e,
+            Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+        ))
     })
     .unwrap_or(true)
 }
@@ -255,10 +257,8 @@ pub(crate) struct SessionCatalog {
 
 impl SessionCatalog {
     pub(crate) fn new(snapshots: &[Arc<SnapshotIndex>]) -> Self {
-        let databases = snapshots
-            .iter()
-            .map(|s| (s.database.name.clone(), Arc::new(SessionDatabase(Arc::clone(s)))))
-            .collect();
+        let databases =
+            snapshots.iter().map(|s| (s.database.name.clone(), Arc::new(SessionDatabase(Arc::clone(s))))).collect();
         SessionCatalog { databases }
     }
 }

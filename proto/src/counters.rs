@@ -8,14 +8,7 @@ use crate::generated::ScanCounters;
 impl AddAssign<&ScanCounters> for ScanCounters {
     fn add_assign(&mut self, other: &ScanCounters) {
         // Taken apart by name so that a new counter cannot be forgotten here.
-        let ScanCounters {
-            bytes_read,
-            rows_read,
-            rows_sent,
-            row_groups_pruned,
-            pages_pruned,
-            elapsed_us,
-        } = other;
+        let ScanCounters { bytes_read, rows_read, rows_sent, row_groups_pruned, pages_pruned, elapsed_us } = other;
         self.bytes_read = self.bytes_read.saturating_add(*bytes_read);
         self.rows_read = self.rows_read.saturating_add(*rows_read);
         self.rows_sent = self.rows_sent.saturating_add(*rows_sent);

@@ -8,15 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::keys::{ClusterKeys, KeyError};
 
 pub(crate) fn load(path: &Path) -> Result<ClusterKeys, KeyError> {
-    let text = fs::read_to_string(path).map_err(|cause| KeyError::Io {
-        action: "read",
-        path: path.to_owned(),
-        cause,
-    })?;
-    ClusterKeys::parse(&text).map_err(|cause| KeyError::File {
-        path: path.to_owned(),
-        cause: Box::new(cause),
-    })
+    let text =
+        fs::read_to_string(path).map_err(|cause| KeyError::Io { action: "read", path: path.to_owned(), cause })?;
+    ClusterKeys::parse(&text).map_err(|cause| KeyError::File { path: path.to_owned(), cause: Box::new(cause) })
 }
 
 pub(crate) fn create_if_missing(path: &Path) -> Result<ClusterKeys, KeyError> {
@@ -39,11 +33,8 @@ fn create(path: &Path, keys: &ClusterKeys) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let temporary = Temporary(folder.join(format!(
-        ".cluster.key.{}.{:016x}",
-        std::process::id(),
-        rand::random::<u64>()
-    )));
+    let temporary =
+        Temporary(folder.join(format!(".cluster.key.{}.{:016x}", std::process::id(), rand::random::<u64>())));
     let mut file = private().open(&temporary.0)?;
     file.write_all(keys.to_text().as_bytes())?;
     file.sync_all()?;

@@ -66,10 +66,7 @@ impl ClusterKeys {
     /// One new key from the system's random numbers, with a random id.
     pub fn generate() -> ClusterKeys {
         let id = format!("{:08x}", rand::random::<u32>());
-        ClusterKeys {
-            first: Key::new(id, rand::random()),
-            others: Vec::new(),
-        }
+        ClusterKeys { first: Key::new(id, rand::random()), others: Vec::new() }
     }
 
     /// The keys in `text`, in its order. Errors name the line, never its content.
@@ -81,24 +78,16 @@ impl ClusterKeys {
             if line_text.is_empty() || line_text.starts_with('#') {
                 continue;
             }
-            let wrong = |reason| KeyError::Line {
-                line: index + 1,
-                reason,
-            };
+            let wrong = |reason| KeyError::Line { line: index + 1, reason };
             let key = Key::parse(line_text).map_err(wrong)?;
             if !ids.insert(key.id.clone()) {
-                return Err(wrong(
-                    "its id is that of a line above; give each key its own",
-                ));
+                return Err(wrong("its id is that of a line above; give each key its own"));
             }
             keys.push(key);
         }
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or(KeyError::Empty)?;
-        Ok(ClusterKeys {
-            first,
-            others: keys.collect(),
-        })
+        Ok(ClusterKeys { first, others: keys.collect() })
     }
 
     /// The keys as [`ClusterKeys::parse`] reads them: the secrets in clear.
@@ -139,9 +128,7 @@ impl ClusterKeys {
 impl fmt::Debug for ClusterKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<&str> = self.all().map(Key::id).collect();
-        f.debug_struct("ClusterKeys")
-            .field("ids", &ids)
-            .finish_non_exhaustive()
+        f.debug_struct("ClusterKeys").field("ids", &ids).finish_non_exhaustive()
     }
 }
 
@@ -157,16 +144,13 @@ impl Key {
     }
 
     fn parse(line: &str) -> Result<Key, &'static str> {
-        let (id, digits) = line
-            .split_once(':')
-            .ok_or("it is not of the form id:secret")?;
+        let (id, digits) = line.split_once(':').ok_or("it is not of the form id:secret")?;
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if id.is_empty() || id.len() > MAX_ID_BYTES || !id.chars().all(fits) {
             return Err("an id has 1 to 64 ASCII letters, digits, - or _");
         }
         let mut secret = [0; SECRET_BYTES];
-        hex::decode_to_slice(digits, &mut secret)
-            .map_err(|_| "a secret has exactly 64 hexadecimal digits")?;
+        hex::decode_to_slice(digits, &mut secret).map_err(|_| "a secret has exactly 64 hexadecimal digits")?;
         Ok(Key::new(id.to_owned(), secret))
     }
 

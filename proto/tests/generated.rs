@@ -29,10 +29,7 @@ fn generate() -> String {
 }
 
 #[test]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the switch of a developer's tool, not configuration"
-)]
+#[allow(clippy::disallowed_methods, reason = "the switch of a developer's tool, not configuration")]
 fn generated_code_is_what_the_proto_file_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/generated.rs");
     let fresh = generate();
@@ -42,12 +39,7 @@ fn generated_code_is_what_the_proto_file_says() {
     }
     let kept = std::fs::read_to_string(&path).unwrap();
     if kept != fresh {
-        let line = kept
-            .lines()
-            .zip(fresh.lines())
-            .take_while(|(kept, fresh)| kept == fresh)
-            .count()
-            + 1;
+        let line = kept.lines().zip(fresh.lines()).take_while(|(kept, fresh)| kept == fresh).count() + 1;
         panic!(
             "src/generated.rs differs from proto/skyflight.proto from line {line} on; run \
              SKYFLIGHT_REGENERATE=1 cargo test -p skyflight-proto --test generated"

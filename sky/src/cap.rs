@@ -52,18 +52,14 @@ pub(crate) fn touches<P: Patch>(region: &Region, patch: &P, tolerance_rad: f64) 
         return true;
     }
     match patch.split() {
-        Some(parts) => parts
-            .iter()
-            .any(|part| touches(region, part, tolerance_rad)),
+        Some(parts) => parts.iter().any(|part| touches(region, part, tolerance_rad)),
         None => true,
     }
 }
 
 /// The tolerance for a patch and a region of these bounding radii: small beside both.
 pub(crate) fn tolerance_rad(region_radius_rad: f64, patch_radius_rad: f64) -> f64 {
-    (0.02 * region_radius_rad)
-        .min(patch_radius_rad / 16.0)
-        .max(FINEST_RAD)
+    (0.02 * region_radius_rad).min(patch_radius_rad / 16.0).max(FINEST_RAD)
 }
 
 /// The box of declinations (degrees) and right ascensions a cap lies in.
@@ -90,11 +86,7 @@ impl Cap {
             let half_width = sine.clamp(0.0, 1.0).asin().to_degrees();
             RaInterval::around(c.y.atan2(c.x).to_degrees(), half_width + MARGIN_DEG)
         };
-        CapBox {
-            dec_min: dec - radius - MARGIN_DEG,
-            dec_max: dec + radius + MARGIN_DEG,
-            ra,
-        }
+        CapBox { dec_min: dec - radius - MARGIN_DEG, dec_max: dec + radius + MARGIN_DEG, ra }
     }
 
     /// Whether the two caps may have a direction in common.

@@ -20,11 +20,7 @@ impl ChunkId {
 
 impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == ChunkId::EVERYWHERE {
-            f.pad("everywhere")
-        } else {
-            fmt::Display::fmt(&self.0, f)
-        }
+        if *self == ChunkId::EVERYWHERE { f.pad("everywhere") } else { fmt::Display::fmt(&self.0, f) }
     }
 }
 
@@ -36,9 +32,7 @@ impl FromStr for ChunkId {
         if text == "everywhere" {
             return Ok(ChunkId::EVERYWHERE);
         }
-        text.parse()
-            .map(ChunkId)
-            .map_err(|_| SkyError::ChunkIdText(text.to_owned()))
+        text.parse().map(ChunkId).map_err(|_| SkyError::ChunkIdText(text.to_owned()))
     }
 }
 
@@ -85,11 +79,8 @@ impl RaDecBounds {
     /// Whether the position is in the box, edges included.
     pub fn contains(&self, position: Position) -> bool {
         let (ra, dec) = (position.ra(), position.dec());
-        let in_ra = if self.wraps() {
-            ra >= self.ra_min || ra <= self.ra_max
-        } else {
-            ra >= self.ra_min && ra <= self.ra_max
-        };
+        let in_ra =
+            if self.wraps() { ra >= self.ra_min || ra <= self.ra_max } else { ra >= self.ra_min && ra <= self.ra_max };
         in_ra && dec >= self.dec_min && dec <= self.dec_max
     }
 }

@@ -14,9 +14,7 @@ pub enum SkyError {
         value: f64,
     },
     /// A declination outside [-90, 90] degrees.
-    #[error(
-        "declination {0} deg is outside [-90, 90]; are right ascension and declination in the right order?"
-    )]
+    #[error("declination {0} deg is outside [-90, 90]; are right ascension and declination in the right order?")]
     DecOutOfRange(f64),
     /// A circle's radius outside [0, 180] degrees.
     #[error("radius {0} deg is outside [0, 180]")]
@@ -73,19 +71,11 @@ pub enum SkyError {
 
 /// Passes a finite number on, and names the one that is not.
 pub(crate) fn finite(what: &'static str, value: f64) -> Result<f64, SkyError> {
-    if value.is_finite() {
-        Ok(value)
-    } else {
-        Err(SkyError::NotFinite { what, value })
-    }
+    if value.is_finite() { Ok(value) } else { Err(SkyError::NotFinite { what, value }) }
 }
 
 /// A finite declination within [-90, 90] degrees.
 pub(crate) fn declination(value: f64) -> Result<f64, SkyError> {
     finite("declination", value)?;
-    if (-90.0..=90.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err(SkyError::DecOutOfRange(value))
-    }
+    if (-90.0..=90.0).contains(&value) { Ok(value) } else { Err(SkyError::DecOutOfRange(value)) }
 }

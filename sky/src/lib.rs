@@ -18,8 +18,8 @@ pub use angle::{Arcsec, Degrees};
 pub use chunk::{ChunkId, Location, RaDecBounds, SubChunkId};
 pub use error::SkyError;
 pub use healpix::{
-    DensityMap, Healpix, adaptive_cells, cell_nuniq, healpix_center, healpix_index,
-    healpix_neighbours, healpix_nested_range29, nuniq_cell,
+    DensityMap, Healpix, adaptive_cells, cell_nuniq, healpix_center, healpix_index, healpix_neighbours,
+    healpix_nested_range29, nuniq_cell,
 };
 pub use position::{Position, UnitVector, position_angle, separation};
 pub use region::{Circle, ConvexPolygon, Ellipse, MocRegion, RaDecRange, Region, SkyBox};

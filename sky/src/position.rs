@@ -30,18 +30,12 @@ impl Position {
     /// Where a coordinate is not finite, or the declination is outside [-90, 90].
     pub fn new(ra: Degrees, dec: Degrees) -> Result<Position, SkyError> {
         let ra_deg = reduce_ra(finite("right ascension", ra.0)?);
-        Ok(Position {
-            ra_deg,
-            dec_deg: declination(dec.0)?,
-        })
+        Ok(Position { ra_deg, dec_deg: declination(dec.0)? })
     }
 
     /// A position from longitude and latitude in radians that are known to be finite.
     pub(crate) fn from_radians(ra: f64, dec: f64) -> Position {
-        Position {
-            ra_deg: reduce_ra(ra.to_degrees()),
-            dec_deg: dec.to_degrees().clamp(-90.0, 90.0),
-        }
+        Position { ra_deg: reduce_ra(ra.to_degrees()), dec_deg: dec.to_degrees().clamp(-90.0, 90.0) }
     }
 
     /// Right ascension in [0, 360).
@@ -73,11 +67,7 @@ impl Position {
 /// Right ascension reduced to [0, 360). A tiny negative angle rounds to 360, which is 0.
 pub(crate) fn reduce_ra(ra_deg: f64) -> f64 {
     let reduced = ra_deg.rem_euclid(360.0);
-    if reduced >= 360.0 || reduced == 0.0 {
-        0.0
-    } else {
-        reduced
-    }
+    if reduced >= 360.0 || reduced == 0.0 { 0.0 } else { reduced }
 }
 
 impl UnitVector {
@@ -85,11 +75,7 @@ impl UnitVector {
     pub(crate) fn from_radians(ra: f64, dec: f64) -> UnitVector {
         let (sin_ra, cos_ra) = ra.sin_cos();
         let (sin_dec, cos_dec) = dec.sin_cos();
-        UnitVector {
-            x: cos_ra * cos_dec,
-            y: sin_ra * cos_dec,
-            z: sin_dec,
-        }
+        UnitVector { x: cos_ra * cos_dec, y: sin_ra * cos_dec, z: sin_dec }
     }
 
     /// Scalar product.
@@ -107,52 +93,28 @@ impl UnitVector {
     /// none where the two coincide or are opposite.
     pub(crate) fn great_circle_normal(self, other: UnitVector) -> Option<UnitVector> {
         // (a + b) × (b - a) = 2 a × b, but keeps its accuracy where a and b are close.
-        let sum = UnitVector {
-            x: self.x + other.x,
-            y: self.y + other.y,
-            z: self.z + other.z,
-        };
-        let difference = UnitVector {
-            x: other.x - self.x,
-            y: other.y - self.y,
-            z: other.z - self.z,
-        };
+        let sum = UnitVector { x: self.x + other.x, y: self.y + other.y, z: self.z + other.z };
+        let difference = UnitVector { x: other.x - self.x, y: other.y - self.y, z: other.z - self.z };
         normalised(cross(sum, difference))
     }
 
     /// The direction of a sum of vectors; none where it vanishes.
     pub(crate) fn mean(vectors: &[UnitVector]) -> Option<UnitVector> {
-        let mut sum = UnitVector {
-            x: 0.0,
-            y: 0.0,
-            z: 0.0,
-        };
+        let mut sum = UnitVector { x: 0.0, y: 0.0, z: 0.0 };
         for v in vectors {
-            sum = UnitVector {
-                x: sum.x + v.x,
-                y: sum.y + v.y,
-                z: sum.z + v.z,
-            };
+            sum = UnitVector { x: sum.x + v.x, y: sum.y + v.y, z: sum.z + v.z };
         }
         normalised(sum)
     }
 
     /// The opposite direction.
     pub(crate) fn opposite(self) -> UnitVector {
-        UnitVector {
-            x: -self.x,
-            y: -self.y,
-            z: -self.z,
-        }
+        UnitVector { x: -self.x, y: -self.y, z: -self.z }
     }
 }
 
 fn cross(a: UnitVector, b: UnitVector) -> UnitVector {
-    UnitVector {
-        x: a.y * b.z - a.z * b.y,
-        y: a.z * b.x - a.x * b.z,
-        z: a.x * b.y - a.y * b.x,
-    }
+    UnitVector { x: a.y * b.z - a.z * b.y, y: a.z * b.x - a.x * b.z, z: a.x * b.y - a.y * b.x }
 }
 
 fn norm(v: UnitVector) -> f64 {
@@ -164,11 +126,7 @@ const VANISHING: f64 = 1e-15;
 
 fn normalised(v: UnitVector) -> Option<UnitVector> {
     let length = norm(v);
-    (length > VANISHING).then(|| UnitVector {
-        x: v.x / length,
-        y: v.y / length,
-        z: v.z / length,
-    })
+    (length > VANISHING).then(|| UnitVector { x: v.x / length, y: v.y / length, z: v.z / length })
 }
 
 /// The angle between two positions along the great circle, in [0, 180] degrees.
@@ -196,7 +154,6 @@ pub fn position_angle(from: Position, to: Position) -> Degrees {
     let half = (0.5 * dra).sin();
     let east = dra.sin() * cos_to;
     // cos φ₁ sin φ₂ - sin φ₁ cos φ₂ cos Δ, written so that close positions do not cancel.
-    let north =
-        (to.dec_deg - from.dec_deg).to_radians().sin() + 2.0 * sin_from * cos_to * half * half;
+    let north = (to.dec_deg - from.dec_deg).to_radians().sin() + 2.0 * sin_from * cos_to * half * half;
     Degrees(reduce_ra(east.atan2(north).to_degrees()))
 }

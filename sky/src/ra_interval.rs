@@ -10,18 +10,11 @@ pub(crate) struct RaInterval {
 }
 
 impl RaInterval {
-    pub(crate) const FULL: RaInterval = RaInterval {
-        start: 0.0,
-        width: 360.0,
-    };
+    pub(crate) const FULL: RaInterval = RaInterval { start: 0.0, width: 360.0 };
 
     /// From `start` east to `end`, both in degrees, across 0 where `start > end`.
     pub(crate) fn eastward(start: f64, end: f64) -> RaInterval {
-        let width = if end < start {
-            end - start + 360.0
-        } else {
-            end - start
-        };
+        let width = if end < start { end - start + 360.0 } else { end - start };
         RaInterval::of_width(start, width)
     }
 
@@ -30,10 +23,7 @@ impl RaInterval {
         if width >= 360.0 {
             return RaInterval::FULL;
         }
-        RaInterval {
-            start: reduce_ra(start),
-            width: width.max(0.0),
-        }
+        RaInterval { start: reduce_ra(start), width: width.max(0.0) }
     }
 
     /// Everything within `half_width` degrees of `centre`.

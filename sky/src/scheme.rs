@@ -89,15 +89,10 @@ impl SchemeSpec {
     /// Where its parameters do not make a scheme.
     pub fn build(&self) -> Result<Arc<dyn Scheme>, SkyError> {
         Ok(match self {
-            SchemeSpec::Healpix {
-                cells,
-                overlap_arcsec,
-            } => Arc::new(Healpix::new(cells, Arcsec(*overlap_arcsec))?),
-            SchemeSpec::Stripes {
-                stripes,
-                sub_stripes,
-                overlap_deg,
-            } => Arc::new(Stripes::new(*stripes, *sub_stripes, Degrees(*overlap_deg))?),
+            SchemeSpec::Healpix { cells, overlap_arcsec } => Arc::new(Healpix::new(cells, Arcsec(*overlap_arcsec))?),
+            SchemeSpec::Stripes { stripes, sub_stripes, overlap_deg } => {
+                Arc::new(Stripes::new(*stripes, *sub_stripes, Degrees(*overlap_deg))?)
+            }
         })
     }
 }

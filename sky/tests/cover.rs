@@ -6,8 +6,8 @@ mod sampling;
 use proptest::prelude::*;
 use sampling::{SCHEMES, at, offset, position};
 use skyflight_sky::{
-    ChunkId, Circle, Degrees, Position, Region, SchemeSpec, healpix_center, healpix_nested_range29,
-    nuniq_cell, separation,
+    ChunkId, Circle, Degrees, Position, Region, SchemeSpec, healpix_center, healpix_nested_range29, nuniq_cell,
+    separation,
 };
 
 fn check(region: &Region, positions: &[Position]) -> Result<usize, TestCaseError> {
@@ -18,10 +18,7 @@ fn check(region: &Region, positions: &[Position]) -> Result<usize, TestCaseError
         for p in positions.iter().filter(|p| region.contains(**p)) {
             inside += 1;
             let chunk = scheme.locate(*p).chunk;
-            prop_assert!(
-                cover.binary_search(&chunk).is_ok(),
-                "{p:?} of {region:?} is in {chunk}, not in {cover:?}"
-            );
+            prop_assert!(cover.binary_search(&chunk).is_ok(), "{p:?} of {region:?} is in {chunk}, not in {cover:?}");
         }
     }
     Ok(inside)
@@ -122,25 +119,14 @@ fn small_circle_inside_a_chunk_is_one_chunk() {
 #[test]
 fn small_cones_have_few_chunks() {
     let order = 6;
-    let cells = (0..12 << (2 * order))
-        .map(|i: u64| (4 << (2 * order)) + i)
-        .collect();
-    let scheme = SchemeSpec::Healpix {
-        cells,
-        overlap_arcsec: 1.0,
-    }
-    .build()
-    .unwrap();
+    let cells = (0..12 << (2 * order)).map(|i: u64| (4 << (2 * order)) + i).collect();
+    let scheme = SchemeSpec::Healpix { cells, overlap_arcsec: 1.0 }.build().unwrap();
     let mut found = 0;
     for i in 0..500 {
         let center = offset(at(0.0, 0.0), 0.36 * f64::from(i), 17.0 * f64::from(i));
         let circle = Circle::new(center, Degrees(0.01)).unwrap();
         let cover = scheme.cover(&Region::Circle(circle));
-        assert!(
-            (1..=4).contains(&cover.len()),
-            "{} chunks around {center:?}",
-            cover.len()
-        );
+        assert!((1..=4).contains(&cover.len()), "{} chunks around {center:?}", cover.len());
         found += cover.len();
     }
     // Chunks are 0.9 degrees wide: about one cone in twenty lies across a border.

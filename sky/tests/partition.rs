@@ -7,8 +7,7 @@ use cdshealpix::compass_point::Cardinal;
 use proptest::prelude::*;
 use sampling::{SCHEMES, at, clustered, offset, position};
 use skyflight_sky::{
-    ChunkId, Position, SchemeSpec, adaptive_cells, healpix_index, healpix_neighbours, nuniq_cell,
-    separation,
+    ChunkId, Position, SchemeSpec, adaptive_cells, healpix_index, healpix_neighbours, nuniq_cell, separation,
 };
 
 /// The schemes of `SCHEMES` that are healpix; the others are stripes.
@@ -18,12 +17,8 @@ const HEALPIX: std::ops::Range<usize> = 0..3;
 fn border(scheme: usize, chunk: ChunkId, per_side: u32) -> Vec<Position> {
     if HEALPIX.contains(&scheme) {
         let (order, index) = nuniq_cell(chunk.0).unwrap();
-        let path =
-            cdshealpix::nested::path_along_cell_edge(order, index, &Cardinal::S, false, per_side);
-        return path
-            .iter()
-            .map(|(ra, dec)| at(ra.to_degrees(), dec.to_degrees().clamp(-90.0, 90.0)))
-            .collect();
+        let path = cdshealpix::nested::path_along_cell_edge(order, index, &Cardinal::S, false, per_side);
+        return path.iter().map(|(ra, dec)| at(ra.to_degrees(), dec.to_degrees().clamp(-90.0, 90.0))).collect();
     }
     let bounds = SCHEMES[scheme].bounds(chunk).unwrap();
     let mut points = Vec::new();
@@ -46,10 +41,7 @@ fn holds(scheme: usize, chunk: ChunkId, p: Position) -> bool {
     let bounds = SCHEMES[scheme].bounds(chunk).unwrap();
     let (ra, dec) = (p.ra(), p.dec());
     let top = bounds.dec_max.0 == 90.0 && dec.0 == 90.0;
-    ra >= bounds.ra_min
-        && ra < bounds.ra_max
-        && dec >= bounds.dec_min
-        && (dec < bounds.dec_max || top)
+    ra >= bounds.ra_min && ra < bounds.ra_max && dec >= bounds.dec_min && (dec < bounds.dec_max || top)
 }
 
 /// A scheme, one of its chunks, and a position near that chunk's border, mostly within twice the overlap radius and
@@ -58,19 +50,13 @@ fn near_border() -> impl Strategy<Value = (usize, ChunkId, Position)> {
     let share = prop_oneof![3 => 0.0..2.0_f64, 1 => Just(1.0 - 1e-6), 1 => Just(0.999)];
     let angle = prop_oneof![0.0..360.0, Just(0.0), Just(90.0), Just(180.0), Just(270.0)];
     let index = any::<proptest::sample::Index>;
-    (0..SCHEMES.len(), index(), index(), share, angle).prop_map(
-        |(scheme, chunk, point, share, angle)| {
-            let chunks = SCHEMES[scheme].chunks();
-            let chunk = chunks[chunk.index(chunks.len())];
-            let points = border(scheme, chunk, 37);
-            let radius = SCHEMES[scheme].overlap_radius().0;
-            (
-                scheme,
-                chunk,
-                offset(points[point.index(points.len())], share * radius, angle),
-            )
-        },
-    )
+    (0..SCHEMES.len(), index(), index(), share, angle).prop_map(|(scheme, chunk, point, share, angle)| {
+        let chunks = SCHEMES[scheme].chunks();
+        let chunk = chunks[chunk.index(chunks.len())];
+        let points = border(scheme, chunk, 37);
+        let radius = SCHEMES[scheme].overlap_radius().0;
+        (scheme, chunk, offset(points[point.index(points.len())], share * radius, angle))
+    })
 }
 
 proptest! {
@@ -171,11 +157,7 @@ proptest! {
 #[test]
 fn areas_add_up_to_the_sky() {
     for scheme in SCHEMES.iter() {
-        let sum: f64 = scheme
-            .chunks()
-            .iter()
-            .map(|chunk| scheme.area(*chunk).unwrap())
-            .sum();
+        let sum: f64 = scheme.chunks().iter().map(|chunk| scheme.area(*chunk).unwrap()).sum();
         assert!((sum / 41_252.961_249_419_27 - 1.0).abs() < 1e-9, "{sum}");
     }
 }
@@ -185,39 +167,19 @@ fn adaptive_cells_follow_the_density() {
     let density = clustered();
     let rows = |order: u8, index: u64| -> u64 {
         let shift = 2 * (density.order() - order);
-        density.counts()[(index << shift) as usize..((index + 1) << shift) as usize]
-            .iter()
-            .sum()
+        density.counts()[(index << shift) as usize..((index + 1) << shift) as usize].iter().sum()
     };
-    for (min, max, limit) in [
-        (0, 8, 20),
-        (1, 8, 20),
-        (3, 5, 100),
-        (0, 0, 1),
-        (2, 2, 0),
-        (4, 12, 1_000_000),
-        (5, 3, 7),
-    ] {
+    for (min, max, limit) in [(0, 8, 20), (1, 8, 20), (3, 5, 100), (0, 0, 1), (2, 2, 0), (4, 12, 1_000_000), (5, 3, 7)]
+    {
         let cells = adaptive_cells(&density, min, max, limit);
-        SchemeSpec::Healpix {
-            cells: cells.clone(),
-            overlap_arcsec: 0.0,
-        }
-        .build()
-        .unwrap();
+        SchemeSpec::Healpix { cells: cells.clone(), overlap_arcsec: 0.0 }.build().unwrap();
         let (max, min) = (max.min(8), min.min(max).min(8));
         let mut counted = 0;
         for cell in &cells {
             let (order, index) = nuniq_cell(*cell).unwrap();
             assert!((min..=max).contains(&order));
-            assert!(
-                order == max || rows(order, index) <= limit,
-                "cell {order}/{index} is too full"
-            );
-            assert!(
-                order == min || rows(order - 1, index >> 2) > limit,
-                "cell {order}/{index} was split for nothing"
-            );
+            assert!(order == max || rows(order, index) <= limit, "cell {order}/{index} is too full");
+            assert!(order == min || rows(order - 1, index >> 2) > limit, "cell {order}/{index} was split for nothing");
             counted += rows(order, index);
         }
         assert_eq!(counted, density.total());
@@ -227,13 +189,7 @@ fn adaptive_cells_follow_the_density() {
 
 #[test]
 fn bad_schemes_are_errors() {
-    let healpix = |cells: &[u64], overlap_arcsec| {
-        SchemeSpec::Healpix {
-            cells: cells.to_vec(),
-            overlap_arcsec,
-        }
-        .build()
-    };
+    let healpix = |cells: &[u64], overlap_arcsec| SchemeSpec::Healpix { cells: cells.to_vec(), overlap_arcsec }.build();
     let whole: Vec<u64> = (4..16).collect();
     assert!(healpix(&whole, 0.0).is_ok());
     assert!(healpix(&[], 0.0).is_err());
@@ -245,32 +201,12 @@ fn bad_schemes_are_errors() {
     assert!(healpix(&[&whole[..], &[u64::MAX]].concat(), 0.0).is_err());
     for bad in [f64::NAN, f64::INFINITY, -1.0, 1e9] {
         assert!(healpix(&whole, bad).is_err());
-        assert!(
-            SchemeSpec::Stripes {
-                stripes: 18,
-                sub_stripes: 10,
-                overlap_deg: bad
-            }
-            .build()
-            .is_err()
-        );
+        assert!(SchemeSpec::Stripes { stripes: 18, sub_stripes: 10, overlap_deg: bad }.build().is_err());
     }
-    for (stripes, sub_stripes, overlap_deg) in [
-        (0, 1, 0.0),
-        (1, 0, 0.0),
-        (85, 12, 0.2),
-        (u32::MAX, 2, 0.0),
-        (2, u32::MAX, 0.0),
-    ] {
-        assert!(
-            SchemeSpec::Stripes {
-                stripes,
-                sub_stripes,
-                overlap_deg
-            }
-            .build()
-            .is_err()
-        );
+    for (stripes, sub_stripes, overlap_deg) in
+        [(0, 1, 0.0), (1, 0, 0.0), (85, 12, 0.2), (u32::MAX, 2, 0.0), (2, u32::MAX, 0.0)]
+    {
+        assert!(SchemeSpec::Stripes { stripes, sub_stripes, overlap_deg }.build().is_err());
     }
 }
 
@@ -278,11 +214,7 @@ fn bad_schemes_are_errors() {
 fn unknown_chunks_are_errors() {
     for scheme in SCHEMES.iter() {
         let chunks = scheme.chunks();
-        for chunk in [
-            ChunkId(u64::MAX),
-            ChunkId(0x7fff_ffff_ffff_fff0),
-            ChunkId(1_000_003),
-        ] {
+        for chunk in [ChunkId(u64::MAX), ChunkId(0x7fff_ffff_ffff_fff0), ChunkId(1_000_003)] {
             assert!(!chunks.contains(&chunk));
             assert!(scheme.bounds(chunk).is_err());
             assert!(scheme.area(chunk).is_err());
@@ -295,27 +227,15 @@ fn unknown_chunks_are_errors() {
 #[test]
 fn specs_survive_json() {
     let specs = [
-        SchemeSpec::Healpix {
-            cells: (4..16).collect(),
-            overlap_arcsec: 10.0,
-        },
-        SchemeSpec::Stripes {
-            stripes: 85,
-            sub_stripes: 12,
-            overlap_deg: 0.01667,
-        },
+        SchemeSpec::Healpix { cells: (4..16).collect(), overlap_arcsec: 10.0 },
+        SchemeSpec::Stripes { stripes: 85, sub_stripes: 12, overlap_deg: 0.01667 },
     ];
     for spec in specs {
         let text = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<SchemeSpec>(&text).unwrap(), spec);
     }
     let text = r#"{"scheme":"stripes","stripes":18,"sub_stripes":10,"overlap_deg":0.1}"#;
-    assert!(
-        serde_json::from_str::<SchemeSpec>(text)
-            .unwrap()
-            .build()
-            .is_ok()
-    );
+    assert!(serde_json::from_str::<SchemeSpec>(text).unwrap().build().is_ok());
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Angles against published values, and the exact cases at poles, at right ascension 0 and at antipodes.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use skyflight_sky::{
-    Arcsec, Degrees, Position, SkyError, healpix_center, healpix_index, position_angle, separation,
-};
+use skyflight_sky::{Arcsec, Degrees, Position, SkyError, healpix_center, healpix_index, position_angle, separation};
 
 fn at(ra: f64, dec: f64) -> Position {
     Position::new(Degrees(ra), Degrees(dec)).unwrap()
@@ -15,58 +13,34 @@ fn at_radians(ra: f64, dec: f64) -> Position {
 
 #[track_caller]
 fn close(actual: Degrees, expected: f64, tolerance: f64) {
-    assert!(
-        (actual.0 - expected).abs() <= tolerance,
-        "{} is not {expected} within {tolerance}",
-        actual.0
-    );
+    assert!((actual.0 - expected).abs() <= tolerance, "{} is not {expected} within {tolerance}", actual.0);
 }
 
 /// Meeus, Astronomical Algorithms, 2nd ed., example 17.a: Arcturus and Spica, 32.7930 deg (32° 47' 35").
 #[test]
 fn separation_of_arcturus_and_spica() {
-    close(
-        separation(at(213.9154, 19.1825), at(201.2983, -11.1614)),
-        32.7930,
-        5e-5,
-    );
+    close(separation(at(213.9154, 19.1825), at(201.2983, -11.1614)), 32.7930, 5e-5);
 }
 
 /// IAU SOFA, test program t_sofa_c: `iauPas(1.0, 0.1, 0.2, -1.0)` = -2.724544922932270424 rad.
 #[test]
 fn position_angle_of_sofa() {
     let expected = (-2.724_544_922_932_270_4_f64).to_degrees() + 360.0;
-    close(
-        position_angle(at_radians(1.0, 0.1), at_radians(0.2, -1.0)),
-        expected,
-        1e-12,
-    );
+    close(position_angle(at_radians(1.0, 0.1), at_radians(0.2, -1.0)), expected, 1e-12);
 }
 
 /// The Large and the Small Magellanic Cloud, an example of astropy's documentation ("Separations, Offsets, Catalog
 /// Matching, and Related Functionality"): 20.74611448 deg. There one of the two is in FK5, up to 23 mas from ICRS.
 #[test]
 fn separation_of_magellanic_clouds() {
-    let large = at(
-        15.0 * (5.0 + 23.0 / 60.0 + 34.5 / 3600.0),
-        -(69.0 + 45.0 / 60.0 + 22.0 / 3600.0),
-    );
-    let small = at(
-        15.0 * (0.0 + 52.0 / 60.0 + 44.8 / 3600.0),
-        -(72.0 + 49.0 / 60.0 + 43.0 / 3600.0),
-    );
+    let large = at(15.0 * (5.0 + 23.0 / 60.0 + 34.5 / 3600.0), -(69.0 + 45.0 / 60.0 + 22.0 / 3600.0));
+    let small = at(15.0 * (0.0 + 52.0 / 60.0 + 44.8 / 3600.0), -(72.0 + 49.0 / 60.0 + 43.0 / 3600.0));
     close(separation(large, small), 20.746_114_48, 0.023 / 3600.0);
 }
 
 #[test]
 fn separation_is_exact_where_it_must_be() {
-    for p in [
-        at(0.0, 90.0),
-        at(123.4, -90.0),
-        at(359.999, 0.1),
-        at(0.0, 0.0),
-        at(77.7, 88.8),
-    ] {
+    for p in [at(0.0, 90.0), at(123.4, -90.0), at(359.999, 0.1), at(0.0, 0.0), at(77.7, 88.8)] {
         assert_eq!(separation(p, p), Degrees(0.0));
         let antipode = at(p.ra().0 + 180.0, -p.dec().0);
         close(separation(p, antipode), 180.0, 1e-13);
@@ -85,11 +59,7 @@ fn separation_is_exact_where_it_must_be() {
     let step = (east.ra().0 - near.ra().0) * 60_f64.to_radians().cos();
     assert!((separation(near, east).0 / step - 1.0).abs() < 1e-9);
     // Close to the antipode as well.
-    close(
-        separation(at(0.0, 0.0), at(180.0, tiny)),
-        180.0 - tiny,
-        1e-13,
-    );
+    close(separation(at(0.0, 0.0), at(180.0, tiny)), 180.0 - tiny, 1e-13);
 }
 
 #[test]
@@ -101,11 +71,7 @@ fn position_angles_of_the_compass() {
     close(position_angle(p, at(359.0, 0.0)), 270.0, 1e-12);
     close(position_angle(p, p), 0.0, 0.0);
     close(position_angle(at(200.0, 30.0), at(17.0, 90.0)), 0.0, 1e-12);
-    close(
-        position_angle(at(200.0, 30.0), at(17.0, -90.0)),
-        180.0,
-        1e-12,
-    );
+    close(position_angle(at(200.0, 30.0), at(17.0, -90.0)), 180.0, 1e-12);
 }
 
 #[test]
@@ -116,19 +82,10 @@ fn positions_are_reduced_and_checked() {
     assert!(at(-1e-13, 0.0).ra().0 < 360.0);
     assert!(at(725.0, 1.0) == at(5.0, 1.0));
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        assert!(matches!(
-            Position::new(Degrees(bad), Degrees(0.0)),
-            Err(SkyError::NotFinite { .. })
-        ));
-        assert!(matches!(
-            Position::new(Degrees(0.0), Degrees(bad)),
-            Err(SkyError::NotFinite { .. })
-        ));
+        assert!(matches!(Position::new(Degrees(bad), Degrees(0.0)), Err(SkyError::NotFinite { .. })));
+        assert!(matches!(Position::new(Degrees(0.0), Degrees(bad)), Err(SkyError::NotFinite { .. })));
     }
-    assert_eq!(
-        Position::new(Degrees(0.0), Degrees(90.000001)),
-        Err(SkyError::DecOutOfRange(90.000001))
-    );
+    assert_eq!(Position::new(Degrees(0.0), Degrees(90.000001)), Err(SkyError::DecOutOfRange(90.000001)));
 }
 
 #[test]
@@ -143,18 +100,9 @@ fn angles_convert() {
 fn healpix_base_cells() {
     for quarter in 0..4 {
         let ra = 45.0 + 90.0 * f64::from(quarter);
-        assert_eq!(
-            healpix_index(0, at(ra, 60.0)).unwrap(),
-            u64::from(quarter as u8)
-        );
-        assert_eq!(
-            healpix_index(0, at(ra - 45.0, 0.0)).unwrap(),
-            4 + u64::from(quarter as u8)
-        );
-        assert_eq!(
-            healpix_index(0, at(ra, -60.0)).unwrap(),
-            8 + u64::from(quarter as u8)
-        );
+        assert_eq!(healpix_index(0, at(ra, 60.0)).unwrap(), u64::from(quarter as u8));
+        assert_eq!(healpix_index(0, at(ra - 45.0, 0.0)).unwrap(), 4 + u64::from(quarter as u8));
+        assert_eq!(healpix_index(0, at(ra, -60.0)).unwrap(), 8 + u64::from(quarter as u8));
     }
     let center = healpix_center(0, 4).unwrap();
     assert_eq!((center.ra(), center.dec()), (Degrees(0.0), Degrees(0.0)));

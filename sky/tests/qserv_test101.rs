@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use skyflight_sky::{
-    Arcsec, ChunkId, Circle, Degrees, Location, Position, Region, Scheme, Stripes, SubChunkId,
-};
+use skyflight_sky::{Arcsec, ChunkId, Circle, Degrees, Location, Position, Region, Scheme, Stripes, SubChunkId};
 
 /// A row of a chunk file: its object, where it is, and the chunk and sub-chunk Qserv wrote beside it.
 struct Row {
@@ -17,19 +15,14 @@ struct Row {
 }
 
 fn rows(file: &str) -> Option<Vec<Row>> {
-    let root = std::env::var_os("SKYFLIGHT_TEST_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("SKYFLIGHT_TEST_DATA")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
     let path = root.join("qserv/test101/data/Object").join(file);
     if !path.exists() {
         eprintln!("skipped: no test data at {}", path.display());
         return None;
     }
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .from_path(path)
-        .unwrap();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(path).unwrap();
     let rows = reader.records().map(|record| {
         let record = record.unwrap();
         let number = |i: usize| record[i].parse::<f64>().unwrap();
@@ -58,12 +51,7 @@ fn chunk_and_sub_chunk_ids() {
     assert_eq!(rows.len(), 1000);
     let scheme = scheme();
     for row in &rows {
-        assert_eq!(
-            scheme.locate(row.position),
-            row.location,
-            "object {}",
-            row.object
-        );
+        assert_eq!(scheme.locate(row.position), row.location, "object {}", row.object);
     }
 }
 
@@ -87,10 +75,7 @@ fn overlap_rows() {
     let mut found: BTreeMap<ChunkId, Vec<(String, SubChunkId)>> = BTreeMap::new();
     for row in &objects {
         for overlap in scheme.sub_chunk_overlaps(row.position) {
-            found
-                .entry(overlap.chunk)
-                .or_default()
-                .push((row.object.clone(), overlap.sub_chunk));
+            found.entry(overlap.chunk).or_default().push((row.object.clone(), overlap.sub_chunk));
         }
     }
     for pairs in expected.values_mut().chain(found.values_mut()) {
@@ -106,26 +91,15 @@ fn overlap_of_whole_chunks() {
     };
     let scheme = scheme();
     let south = ChunkId(7310);
-    let listed: BTreeSet<String> = rows("chunk_7310_overlap.txt")
-        .unwrap()
-        .into_iter()
-        .map(|row| row.object)
-        .collect();
+    let listed: BTreeSet<String> = rows("chunk_7310_overlap.txt").unwrap().into_iter().map(|row| row.object).collect();
     assert_eq!(listed.len(), 66);
     let mut chunks = Vec::new();
     for row in &objects {
         scheme.overlaps(row.position, &mut chunks);
-        let expected: &[ChunkId] = if listed.contains(&row.object) {
-            &[south]
-        } else {
-            &[]
-        };
+        let expected: &[ChunkId] = if listed.contains(&row.object) { &[south] } else { &[] };
         assert_eq!(chunks, expected, "object {}", row.object);
         for chunk in scheme.neighbours(row.location.chunk).unwrap() {
-            assert_eq!(
-                scheme.in_overlap(chunk, row.position),
-                chunks.contains(&chunk)
-            );
+            assert_eq!(scheme.in_overlap(chunk, row.position), chunks.contains(&chunk));
         }
         assert!(!scheme.in_overlap(row.location.chunk, row.position));
     }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use sampling::{at, offset, position, radius};
 use skyflight_sky::{
-    Arcsec, Circle, ConvexPolygon, Degrees, Ellipse, MocRegion, Position, RaDecRange, SkyBox,
-    SkyError, healpix_index, position_angle, separation,
+    Arcsec, Circle, ConvexPolygon, Degrees, Ellipse, MocRegion, Position, RaDecRange, SkyBox, SkyError, healpix_index,
+    position_angle, separation,
 };
 
 proptest! {
@@ -115,10 +115,7 @@ proptest! {
 /// A FITS file of the NUNIQ numbers of a space MOC, after the IVOA MOC 2.0 standard.
 fn moc_file(nuniq: &[u64]) -> Vec<u8> {
     let cards = |cards: &[String]| -> Vec<u8> {
-        let mut block: Vec<u8> = cards
-            .iter()
-            .flat_map(|card| format!("{card:<80}").into_bytes())
-            .collect();
+        let mut block: Vec<u8> = cards.iter().flat_map(|card| format!("{card:<80}").into_bytes()).collect();
         block.resize(block.len().div_ceil(2880) * 2880, b' ');
         block
     };
@@ -159,8 +156,7 @@ fn moc_files_are_read() {
     // Base cell 3, cell 5 of order 1, cell 9 of order 2.
     let moc = MocRegion::from_fits(&moc_file(&[4 + 3, 16 + 5, 64 + 9])).unwrap();
     let shift = |order: u32, index: u64| index << (2 * (29 - order));
-    let expected =
-        [(2, 9), (1, 5), (0, 3)].map(|(order, index)| shift(order, index)..shift(order, index + 1));
+    let expected = [(2, 9), (1, 5), (0, 3)].map(|(order, index)| shift(order, index)..shift(order, index + 1));
     assert_eq!(moc.ranges29(), expected);
 }
 
@@ -182,26 +178,17 @@ fn moc_files_that_lie_are_refused() {
 /// SDSS DR12 imaged 14,555 square degrees (Alam et al. 2015, ApJS 219, 12, table 1); CDS made this map of it.
 #[test]
 fn moc_of_sdss_has_its_area() {
-    let root = std::env::var_os("SKYFLIGHT_TEST_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("SKYFLIGHT_TEST_DATA")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
     let path = root.join("hats/V_147_sdss12.moc.fits");
     let Ok(bytes) = std::fs::read(&path) else {
         eprintln!("skipped: no test data at {}", path.display());
         return;
     };
     let moc = MocRegion::from_fits(&bytes).unwrap();
-    let cells: u64 = moc
-        .ranges29()
-        .iter()
-        .map(|range| range.end - range.start)
-        .sum();
+    let cells: u64 = moc.ranges29().iter().map(|range| range.end - range.start).sum();
     let area = cells as f64 / (12_u64 << 58) as f64 * 41_252.961;
-    assert!(
-        (area / 14_555.0 - 1.0).abs() < 0.02,
-        "{area} square degrees"
-    );
+    assert!((area / 14_555.0 - 1.0).abs() < 0.02, "{area} square degrees");
     // Stripe 82 was imaged, the Large Magellanic Cloud was not.
     assert!(moc.contains(at(0.0, 0.5)));
     assert!(!moc.contains(at(80.9, -69.8)));
@@ -224,13 +211,7 @@ fn numbers_that_are_none_are_errors() {
     let nan = Some(Degrees(f64::NAN));
     assert!(RaDecRange::new(nan, None, None, None).is_err());
     assert!(RaDecRange::new(None, None, None, nan).is_err());
-    let infinite = RaDecRange::new(
-        Some(Degrees(f64::NEG_INFINITY)),
-        None,
-        None,
-        Some(Degrees(f64::INFINITY)),
-    )
-    .unwrap();
+    let infinite = RaDecRange::new(Some(Degrees(f64::NEG_INFINITY)), None, None, Some(Degrees(f64::INFINITY))).unwrap();
     assert_eq!(infinite, RaDecRange::new(None, None, None, None).unwrap());
     let beyond = RaDecRange::new(Some(Degrees(f64::INFINITY)), None, None, None).unwrap();
     assert!(!beyond.contains(center));
@@ -239,10 +220,7 @@ fn numbers_that_are_none_are_errors() {
 #[test]
 fn shapes_out_of_range_are_errors() {
     let center = at(1.0, 2.0);
-    assert_eq!(
-        Circle::new(center, Degrees(-1e-9)),
-        Err(SkyError::RadiusOutOfRange(-1e-9))
-    );
+    assert_eq!(Circle::new(center, Degrees(-1e-9)), Err(SkyError::RadiusOutOfRange(-1e-9)));
     assert!(Circle::new(center, Degrees(180.1)).is_err());
     assert!(SkyBox::new(Degrees(0.0), Degrees(-91.0), Degrees(1.0), Degrees(1.0)).is_err());
     assert!(SkyBox::new(Degrees(10.0), Degrees(0.0), Degrees(-1.0), Degrees(1.0)).is_err());
@@ -262,39 +240,16 @@ fn polygons_that_are_none_are_errors() {
     };
     assert!(refused(&[]));
     assert!(refused(&[(0.0, 0.0), (1.0, 0.0)]));
-    assert!(
-        refused(&[(0.0, 0.0), (1.0, 0.0), (0.0, 0.0)]),
-        "a closed line"
-    );
-    assert!(
-        refused(&[(0.0, 0.0), (1.0, 0.0), (2.0, 0.0)]),
-        "all on one great circle"
-    );
-    assert!(
-        refused(&[(0.0, 0.0), (0.0, 0.0), (1.0, 1.0)]),
-        "coincident neighbours"
-    );
-    assert!(
-        refused(&[(0.0, 0.0), (180.0, 0.0), (90.0, 50.0)]),
-        "opposite neighbours"
-    );
-    assert!(
-        refused(&[(0.0, 0.0), (2.0, 0.0), (1.0, 0.2), (1.0, 2.0)]),
-        "a dent"
-    );
-    assert!(
-        refused(&[(0.0, 0.0), (2.0, 2.0), (2.0, 0.0), (0.0, 2.0)]),
-        "a bow tie"
-    );
-    let star: Vec<(f64, f64)> = (0..5)
-        .map(|i| offset(at(50.0, 20.0), 5.0, f64::from(i) * 144.0))
-        .map(|p| (p.ra().0, p.dec().0))
-        .collect();
+    assert!(refused(&[(0.0, 0.0), (1.0, 0.0), (0.0, 0.0)]), "a closed line");
+    assert!(refused(&[(0.0, 0.0), (1.0, 0.0), (2.0, 0.0)]), "all on one great circle");
+    assert!(refused(&[(0.0, 0.0), (0.0, 0.0), (1.0, 1.0)]), "coincident neighbours");
+    assert!(refused(&[(0.0, 0.0), (180.0, 0.0), (90.0, 50.0)]), "opposite neighbours");
+    assert!(refused(&[(0.0, 0.0), (2.0, 0.0), (1.0, 0.2), (1.0, 2.0)]), "a dent");
+    assert!(refused(&[(0.0, 0.0), (2.0, 2.0), (2.0, 0.0), (0.0, 2.0)]), "a bow tie");
+    let star: Vec<(f64, f64)> =
+        (0..5).map(|i| offset(at(50.0, 20.0), 5.0, f64::from(i) * 144.0)).map(|p| (p.ra().0, p.dec().0)).collect();
     assert!(refused(&star), "a star");
-    assert!(
-        refused(&[(0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (270.0, 0.0)]),
-        "a hemisphere"
-    );
+    assert!(refused(&[(0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (270.0, 0.0)]), "a hemisphere");
     // Closed rings, collinear corners and an octant are fine.
     assert!(!refused(&[(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.0)]));
     assert!(!refused(&[(0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (1.0, 1.0)]));
@@ -306,22 +261,12 @@ fn boxes_cross_zero_and_ranges_do_not() {
     let sky_box = SkyBox::new(Degrees(350.0), Degrees(-5.0), Degrees(10.0), Degrees(5.0)).unwrap();
     let same = SkyBox::new(Degrees(-10.0), Degrees(-5.0), Degrees(10.0), Degrees(5.0)).unwrap();
     assert_eq!(sky_box, same);
-    for (ra, inside) in [
-        (350.0, true),
-        (349.9, false),
-        (0.0, true),
-        (10.0, true),
-        (10.1, false),
-        (180.0, false),
-    ] {
+    for (ra, inside) in [(350.0, true), (349.9, false), (0.0, true), (10.0, true), (10.1, false), (180.0, false)] {
         assert_eq!(sky_box.contains(at(ra, 5.0)), inside);
     }
     let range = RaDecRange::new(Some(Degrees(350.0)), Some(Degrees(10.0)), None, None).unwrap();
     assert!(!range.contains(at(355.0, 0.0)));
     let range = RaDecRange::new(Some(Degrees(350.0)), Some(Degrees(360.0)), None, None).unwrap();
     assert!(range.contains(at(355.0, 0.0)));
-    assert!(
-        range.contains(at(360.0, 0.0)),
-        "a stored 360 is in the range, wherever its position is filed"
-    );
+    assert!(range.contains(at(360.0, 0.0)), "a stored 360 is in the range, wherever its position is filed");
 }

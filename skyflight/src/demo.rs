@@ -145,13 +145,24 @@ async fn load_synthetic(home: &Home, config: &Config, args: &DemoArgs) -> Result
         progress: Some(Arc::new(ProgressLine::new())),
     })
     .await?;
-    println!("generated {} objects and {} sources in {:.1} s", report.object_rows, report.source_rows, started.elapsed().as_secs_f64());
+    println!(
+        "generated {} objects and {} sources in {:.1} s",
+        report.object_rows,
+        report.source_rows,
+        started.elapsed().as_secs_f64()
+    );
     let tables = table_sources(&folder.display().to_string(), CommitMode::Append)?;
     load_database(home, config, "synthetic", tables, &folder).await
 }
 
 /// Loads a database and removes the input it was loaded from.
-async fn load_database(home: &Home, config: &Config, database: &str, tables: Vec<TableSource>, input: &Path) -> Result<()> {
+async fn load_database(
+    home: &Home,
+    config: &Config,
+    database: &str,
+    tables: Vec<TableSource>,
+    input: &Path,
+) -> Result<()> {
     let work = Load { database: database.to_string(), tables, rejects: None };
     let report = load(work, config, &home.folder, Arc::clone(&home.store), Arc::clone(&home.keys)).await?;
     for table in &report.tables {
@@ -191,7 +202,9 @@ async fn chunks_touched(connection: &mut Connection, sql: &str) -> Result<Vec<St
     let batches: Vec<_> = connection.query(&format!("EXPLAIN {sql}")).await?.try_collect().await?;
     let mut lines = Vec::new();
     for batch in &batches {
-        let (Some(types), Some(plans)) = (batch.column(0).as_string_opt::<i32>(), batch.column(1).as_string_opt::<i32>()) else {
+        let (Some(types), Some(plans)) =
+            (batch.column(0).as_string_opt::<i32>(), batch.column(1).as_string_opt::<i32>())
+        else {
             bail!("EXPLAIN did not give text");
         };
         for (kind, plan) in types.iter().zip(plans.iter()) {

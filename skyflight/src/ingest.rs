@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use skyflight_catalog::CatalogStore;
-use skyflight_ingest::{
-    CommitMode, GenerateRequest, IngestReport, IngestRequest, ProgressLine, TableSource, infer,
-};
+use skyflight_ingest::{CommitMode, GenerateRequest, IngestReport, IngestRequest, ProgressLine, TableSource, infer};
 use skyflight_proto::ClusterKeys;
 
 use crate::cli::{GenerateArgs, IngestArgs, Mode};
@@ -89,10 +87,7 @@ fn report(report: &IngestReport) {
             table.table, table.rows, table.chunks, table.overlap_rows, table.orphans, table.rejected
         );
     }
-    println!(
-        "snapshot {}: {} files, {} bytes, {:.1} s",
-        report.snapshot, report.files, report.bytes, report.seconds
-    );
+    println!("snapshot {}: {} files, {} bytes, {:.1} s", report.snapshot, report.files, report.bytes, report.seconds);
 }
 
 pub(crate) async fn generate(args: GenerateArgs) -> Result<()> {
@@ -117,6 +112,11 @@ pub(crate) async fn generate(args: GenerateArgs) -> Result<()> {
         report.forced_rows,
         report.orphan_forced
     );
-    println!("{} bytes in {:.1} s; load them with: skyflight ingest --database NAME {}", report.bytes, report.seconds, args.output.display());
+    println!(
+        "{} bytes in {:.1} s; load them with: skyflight ingest --database NAME {}",
+        report.bytes,
+        report.seconds,
+        args.output.display()
+    );
     Ok(())
 }

@@ -32,7 +32,8 @@ pub(crate) struct HomeLock(#[expect(dead_code, reason = "the lock goes with the 
 impl Home {
     pub(crate) async fn open(folder: &Path) -> Result<Home> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
-        let folder = folder.canonicalize().with_context(|| format!("cannot use the data folder {}", folder.display()))?;
+        let folder =
+            folder.canonicalize().with_context(|| format!("cannot use the data folder {}", folder.display()))?;
         let keys = ClusterKeys::create_if_missing(&folder.join("cluster.key"))?;
         let store = SqliteStore::open(&folder.join("catalog.sqlite")).await?;
         Ok(Home { folder, store: Arc::new(store), keys: Arc::new(keys) })
@@ -64,7 +65,8 @@ struct LocalRegistrar(Arc<dyn CatalogStore>);
 #[async_trait]
 impl Registrar for LocalRegistrar {
     async fn register(&self, worker: &RegisterWorker) -> Result<(), WorkerError> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         let worker = Worker {
             id: WorkerId(worker.worker.clone()),
             address: worker.address.clone(),
@@ -72,7 +74,10 @@ impl Registrar for LocalRegistrar {
             started_unix_ms: worker.started_unix_ms,
             capacity: WorkerCapacity { cores: worker.cores, files: worker.files, bytes: worker.bytes },
         };
-        self.0.register_worker(&worker).await.map_err(|e| WorkerError::Registration { url: "the catalog".to_string(), reason: e.to_string() })
+        self.0
+            .register_worker(&worker)
+            .await
+            .map_err(|e| WorkerError::Registration { url: "the catalog".to_string(), reason: e.to_string() })
     }
 }
 

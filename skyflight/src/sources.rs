@@ -17,10 +17,7 @@ pub(crate) fn table_sources(source: &str, mode: CommitMode) -> Result<Vec<TableS
         return Ok(vec![TableSource { description, inputs, mode }]);
     }
     let folder = Path::new(source);
-    ensure!(
-        folder.is_dir(),
-        "{source:?} is neither `description.toml=file` nor a folder with table descriptions"
-    );
+    ensure!(folder.is_dir(), "{source:?} is neither `description.toml=file` nor a folder with table descriptions");
     let mut descriptions: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot list {source}"))?
         .filter_map(|entry| entry.ok().map(|e| e.path()))
@@ -36,7 +33,8 @@ fn beside(path: &Path, mode: CommitMode) -> Result<TableSource> {
     let description = TableDescription::load(path)?;
     let stem = path.with_extension("");
     for ending in ENDINGS {
-        let input = if ending.is_empty() { stem.clone() } else { PathBuf::from(format!("{}.{ending}", stem.display())) };
+        let input =
+            if ending.is_empty() { stem.clone() } else { PathBuf::from(format!("{}.{ending}", stem.display())) };
         if input.exists() {
             return Ok(TableSource { description, inputs: vec![input], mode });
         }

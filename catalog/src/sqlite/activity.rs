@@ -37,24 +37,15 @@ pub(super) async fn workers(pool: &SqlitePool) -> Result<Vec<Worker>> {
     .fetch_all(pool)
     .await?;
     rows.into_iter()
-        .map(
-            |(id, address, last_seen_unix_ms, started_unix_ms, cores, files, bytes)| {
-                let what = format!("worker {id}");
-                let capacity = WorkerCapacity {
-                    cores: u32::try_from(cores)
-                        .map_err(|_| corrupt(&what, format!("{cores} cores")))?,
-                    files: count_from_sql(&what, files)?,
-                    bytes: count_from_sql(&what, bytes)?,
-                };
-                Ok(Worker {
-                    id: WorkerId(id),
-                    address,
-                    last_seen_unix_ms,
-                    started_unix_ms,
-                    capacity,
-                })
-            },
-        )
+        .map(|(id, address, last_seen_unix_ms, started_unix_ms, cores, files, bytes)| {
+            let what = format!("worker {id}");
+            let capacity = WorkerCapacity {
+                cores: u32::try_from(cores).map_err(|_| corrupt(&what, format!("{cores} cores")))?,
+                files: count_from_sql(&what, files)?,
+                bytes: count_from_sql(&what, bytes)?,
+            };
+            Ok(Worker { id: WorkerId(id), address, last_seen_unix_ms, started_unix_ms, capacity })
+        })
         .collect()
 }
 
@@ -82,18 +73,7 @@ pub(super) async fn record_query(pool: &SqlitePool, query: &QueryRecord) -> Resu
 }
 
 pub(super) async fn queries(pool: &SqlitePool, limit: u32) -> Result<Vec<QueryRecord>> {
-    type Row = (
-        String,
-        String,
-        String,
-        String,
-        Option<String>,
-        i64,
-        Option<i64>,
-        i64,
-        i64,
-        i64,
-    );
+    type Row = (String, String, String, String, Option<String>, i64, Option<i64>, i64, i64, i64);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT id, user_name, sql_text, state, error, started_unix_ms, finished_unix_ms, \
                 row_count, byte_count, chunk_count \
@@ -103,22 +83,20 @@ pub(super) async fn queries(pool: &SqlitePool, limit: u32) -> Result<Vec<QueryRe
     .fetch_all(pool)
     .await?;
     rows.into_iter()
-        .map(
-            |(id, user, sql, state, error, started_ms, finished_ms, rows, bytes, chunks)| {
-                let what = format!("query {id}");
-                Ok(QueryRecord {
-                    state: word_from_sql(&what, &state)?,
-                    rows: count_from_sql(&what, rows)?,
-                    bytes: count_from_sql(&what, bytes)?,
-                    chunks: count_from_sql(&what, chunks)?,
-                    id,
-                    user,
-                    sql,
-                    error,
-                    started_ms,
-                    finished_ms,
-                })
-            },
-        )
+        .map(|(id, user, sql, state, error, started_ms, finished_ms, rows, bytes, chunks)| {
+            let what = format!("query {id}");
+            Ok(QueryRecord {
+                state: word_from_sql(&what, &state)?,
+                rows: count_from_sql(&what, rows)?,
+                bytes: count_from_sql(&what, bytes)?,
+                chunks: count_from_sql(&what, chunks)?,
+                id,
+                user,
+                sql,
+                error,
+                started_ms,
+                finished_ms,
+            })
+        })
         .collect()
 }

@@ -21,45 +21,30 @@ pub(super) async fn commit(
     transaction: TransactionId,
     commit: &Commit,
 ) -> Result<SnapshotId> {
-    let row: Option<(i64, Option<i64>)> = sqlx::query_as(
-        "SELECT database_id, base_snapshot FROM transactions WHERE id = $1 AND state = 'open'",
-    )
-    .bind(transaction.0)
-    .fetch_optional(&mut *write)
-    .await?;
+    let row: Option<(i64, Option<i64>)> =
+        sqlx::query_as("SELECT database_id, base_snapshot FROM transactions WHERE id = $1 AND state = 'open'")
+            .bind(transaction.0)
+            .fetch_optional(&mut *write)
+            .await?;
     let Some((database, base)) = row else {
         return Err(closed(write, transaction).await?);
     };
     let database = databases::by_id(write, DatabaseId(database)).await?;
     let base = base.map(SnapshotId);
     if database.current != base {
-        return Err(CatalogError::Conflict {
-            database: database.name,
-            base,
-            current: database.current,
-        });
+        return Err(CatalogError::Conflict { database: database.name, base, current: database.current });
     }
     let existing = current_tables(write, &database).await?;
     check(transaction, commit, &existing, database.scheme.as_ref())?;
 
     let snapshot = insert_snapshot(write, &database, Some(transaction)).await?;
     for table_commit in &commit.tables {
-        let old = existing
-            .iter()
-            .find(|(old, _)| old.name.eq_ignore_ascii_case(&table_commit.table.name));
-        write_table(
-            write,
-            &database,
-            snapshot,
-            table_commit,
-            old.map(|(old, _)| old),
-        )
-        .await?;
+        let old = existing.iter().find(|(old, _)| old.name.eq_ignore_ascii_case(&table_commit.table.name));
+        write_table(write, &database, snapshot, table_commit, old.map(|(old, _)| old)).await?;
     }
     if let (None, Some(scheme)) = (&database.scheme, &commit.scheme) {
-        let text = serde_json::to_string(scheme).map_err(|error| {
-            CatalogError::Invalid(format!("the scheme cannot be stored: {error}"))
-        })?;
+        let text = serde_json::to_string(scheme)
+            .map_err(|error| CatalogError::Invalid(format!("the scheme cannot be stored: {error}")))?;
         sqlx::query("UPDATE databases SET scheme = $2 WHERE id = $1")
             .bind(database.id.0)
             .bind(text)
@@ -75,35 +60,17 @@ pub(super) async fn commit(
     .execute(&mut *write)
     .await?
     .rows_affected();
-    if closed_now == 1 {
-        Ok(snapshot)
-    } else {
-        Err(closed(write, transaction).await?)
-    }
+    if closed_now == 1 { Ok(snapshot) } else { Err(closed(write, transaction).await?) }
 }
 
-pub(super) async fn drop_table(
-    write: &mut SqliteConnection,
-    database: &Database,
-    name: &str,
-) -> Result<SnapshotId> {
+pub(super) async fn drop_table(write: &mut SqliteConnection, database: &Database, name: &str) -> Result<SnapshotId> {
     let existing = current_tables(write, database).await?;
-    let Some((table, _)) = existing
-        .iter()
-        .find(|(table, _)| table.name.eq_ignore_ascii_case(name))
-    else {
-        return Err(names::not_found(
-            "table",
-            name,
-            existing.iter().map(|(table, _)| table.name.as_str()),
-        ));
+    let Some((table, _)) = existing.iter().find(|(table, _)| table.name.eq_ignore_ascii_case(name)) else {
+        return Err(names::not_found("table", name, existing.iter().map(|(table, _)| table.name.as_str())));
     };
     let is_child = |other: &Table| {
         other.kind == TableKind::Child
-            && other
-                .director
-                .as_ref()
-                .is_some_and(|director| director.eq_ignore_ascii_case(&table.name))
+            && other.director.as_ref().is_some_and(|director| director.eq_ignore_ascii_case(&table.name))
     };
     if let Some((child, _)) = existing.iter().find(|(other, _)| is_child(other)) {
         return Err(CatalogError::Invalid(format!(
@@ -117,10 +84,7 @@ pub(super) async fn drop_table(
     Ok(snapshot)
 }
 
-async fn current_tables(
-    write: &mut SqliteConnection,
-    database: &Database,
-) -> Result<Vec<(Table, TableFacts)>> {
+async fn current_tables(write: &mut SqliteConnection, database: &Database) -> Result<Vec<(Table, TableFacts)>> {
     match database.current {
         Some(current) => load_tables(write, database.id, current).await,
         None => Ok(Vec::new()),
@@ -148,11 +112,7 @@ async fn insert_snapshot(
 }
 
 // Says again what the commit was built on, so that it holds where writes are not in line as SQLite's are.
-async fn make_current(
-    write: &mut SqliteConnection,
-    database: &Database,
-    snapshot: SnapshotId,
-) -> Result<()> {
+async fn make_current(write: &mut SqliteConnection, database: &Database, snapshot: SnapshotId) -> Result<()> {
     let moved = sqlx::query(
         "UPDATE databases SET current_snapshot = $2 \
          WHERE id = $1 AND current_snapshot IS NOT DISTINCT FROM $3 AND dropped_unix_ms IS NULL",
@@ -167,11 +127,7 @@ async fn make_current(
         return Ok(());
     }
     let now = databases::by_id(write, database.id).await?;
-    Err(CatalogError::Conflict {
-        database: now.name,
-        base: database.current,
-        current: now.current,
-    })
+    Err(CatalogError::Conflict { database: now.name, base: database.current, current: now.current })
 }
 
 async fn write_table(
@@ -212,39 +168,20 @@ enum End {
     Files,
 }
 
-async fn end(
-    write: &mut SqliteConnection,
-    what: End,
-    table: TableId,
-    snapshot: SnapshotId,
-) -> Result<()> {
+async fn end(write: &mut SqliteConnection, what: End, table: TableId, snapshot: SnapshotId) -> Result<()> {
     let statement = match what {
-        End::Table => {
-            "UPDATE tables SET until_snapshot = $2 WHERE id = $1 AND until_snapshot IS NULL"
-        }
+        End::Table => "UPDATE tables SET until_snapshot = $2 WHERE id = $1 AND until_snapshot IS NULL",
         End::Definition => {
             "UPDATE table_definitions SET until_snapshot = $2 WHERE table_id = $1 AND until_snapshot IS NULL"
         }
-        End::Facts => {
-            "UPDATE table_facts SET until_snapshot = $2 WHERE table_id = $1 AND until_snapshot IS NULL"
-        }
-        End::Files => {
-            "UPDATE files SET until_snapshot = $2 WHERE table_id = $1 AND until_snapshot IS NULL"
-        }
+        End::Facts => "UPDATE table_facts SET until_snapshot = $2 WHERE table_id = $1 AND until_snapshot IS NULL",
+        End::Files => "UPDATE files SET until_snapshot = $2 WHERE table_id = $1 AND until_snapshot IS NULL",
     };
-    sqlx::query(statement)
-        .bind(table.0)
-        .bind(snapshot.0)
-        .execute(write)
-        .await?;
+    sqlx::query(statement).bind(table.0).bind(snapshot.0).execute(write).await?;
     Ok(())
 }
 
-async fn end_table(
-    write: &mut SqliteConnection,
-    table: TableId,
-    snapshot: SnapshotId,
-) -> Result<()> {
+async fn end_table(write: &mut SqliteConnection, table: TableId, snapshot: SnapshotId) -> Result<()> {
     for what in [End::Files, End::Facts, End::Definition, End::Table] {
         end(write, what, table, snapshot).await?;
     }
@@ -258,15 +195,13 @@ async fn insert_table(
     name: &str,
 ) -> Result<TableId> {
     let id = next_id(write, "table").await?;
-    sqlx::query(
-        "INSERT INTO tables (id, database_id, name_key, since_snapshot) VALUES ($1, $2, $3, $4)",
-    )
-    .bind(id)
-    .bind(database.id.0)
-    .bind(names::key(name))
-    .bind(snapshot.0)
-    .execute(write)
-    .await?;
+    sqlx::query("INSERT INTO tables (id, database_id, name_key, since_snapshot) VALUES ($1, $2, $3, $4)")
+        .bind(id)
+        .bind(database.id.0)
+        .bind(names::key(name))
+        .bind(snapshot.0)
+        .execute(write)
+        .await?;
     Ok(TableId(id))
 }
 
@@ -340,11 +275,7 @@ async fn insert_files(
     for part in files.chunks(ROWS_PER_INSERT) {
         let mut rows = Vec::with_capacity(part.len());
         for file in part {
-            rows.push((
-                file,
-                count_to_sql("rows", file.rows)?,
-                count_to_sql("bytes", file.bytes)?,
-            ));
+            rows.push((file, count_to_sql("rows", file.rows)?, count_to_sql("bytes", file.bytes)?));
         }
         QueryBuilder::<Sqlite>::new(
             "INSERT INTO files (id, table_id, since_snapshot, chunk, kind, row_count, byte_count, sha256, statistics) ",
@@ -365,18 +296,12 @@ async fn insert_files(
 async fn insert_replicas(write: &mut SqliteConnection, files: &[NewFile]) -> Result<()> {
     let replicas: Vec<_> = files
         .iter()
-        .flat_map(|file| {
-            (0_i64..)
-                .zip(&file.workers)
-                .map(|(position, worker)| (file.id.0, position, worker))
-        })
+        .flat_map(|file| (0_i64..).zip(&file.workers).map(|(position, worker)| (file.id.0, position, worker)))
         .collect();
     for part in replicas.chunks(ROWS_PER_INSERT) {
         QueryBuilder::<Sqlite>::new("INSERT INTO replicas (file_id, position, worker_id) ")
             .push_values(part, |mut row, (file, position, worker)| {
-                row.push_bind(*file)
-                    .push_bind(*position)
-                    .push_bind(worker.0.clone());
+                row.push_bind(*file).push_bind(*position).push_bind(worker.0.clone());
             })
             .build()
             .execute(&mut *write)

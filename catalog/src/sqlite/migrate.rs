@@ -13,23 +13,16 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<()> {
     sqlx::query("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
         .execute(&mut *connection)
         .await?;
-    let found: Option<i64> = sqlx::query_scalar("SELECT MAX(version) FROM schema_version")
-        .fetch_one(&mut *connection)
-        .await?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(version) FROM schema_version").fetch_one(&mut *connection).await?;
     let found = found.unwrap_or(0);
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(CatalogError::NewerSchema { found, known });
     }
-    for (version, step) in (1_i64..)
-        .zip(STEPS)
-        .skip_while(|(version, _)| *version <= found)
-    {
+    for (version, step) in (1_i64..).zip(STEPS).skip_while(|(version, _)| *version <= found) {
         sqlx::raw_sql(step).execute(&mut *connection).await?;
-        sqlx::query("INSERT INTO schema_version (version) VALUES ($1)")
-            .bind(version)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query("INSERT INTO schema_version (version) VALUES ($1)").bind(version).execute(&mut *connection).await?;
         tracing::info!(version, "catalog schema migrated");
     }
     Ok(())

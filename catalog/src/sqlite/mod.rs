@@ -51,9 +51,7 @@ pub struct SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -63,10 +61,7 @@ impl SqliteStore {
     ///
     /// Errors: `Open` when the file cannot be made or read; `NewerSchema` when a later version wrote it.
     pub async fn open(path: &Path) -> Result<SqliteStore> {
-        let failed = |reason: String| CatalogError::Open {
-            path: path.to_owned(),
-            reason,
-        };
+        let failed = |reason: String| CatalogError::Open { path: path.to_owned(), reason };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         }
@@ -80,31 +75,19 @@ impl SqliteStore {
             .await
             .map_err(|error| failed(error.to_string()))?;
         // In WAL mode NORMAL cannot damage the file; it only leaves the last writes to the next sync.
-        let shared = pool(SHARED_CONNECTIONS)
-            .connect_lazy_with(options.synchronous(SqliteSynchronous::Normal));
+        let shared = pool(SHARED_CONNECTIONS).connect_lazy_with(options.synchronous(SqliteSynchronous::Normal));
         SqliteStore::migrated(path.to_owned(), shared, durable).await
     }
 
     /// An empty catalog that is gone with this value; for tests.
     pub async fn in_memory() -> Result<SqliteStore> {
         // Each connection to `:memory:` would be a catalog of its own, so there is one for everything.
-        let only = pool(1)
-            .connect_with(SqliteConnectOptions::new().in_memory(true))
-            .await?;
+        let only = pool(1).connect_with(SqliteConnectOptions::new().in_memory(true)).await?;
         SqliteStore::migrated(PathBuf::from(":memory:"), only.clone(), only).await
     }
 
-    async fn migrated(
-        path: PathBuf,
-        shared: SqlitePool,
-        durable: SqlitePool,
-    ) -> Result<SqliteStore> {
-        let store = SqliteStore {
-            path,
-            shared,
-            durable,
-            snapshots: SnapshotCache::new(),
-        };
+    async fn migrated(path: PathBuf, shared: SqlitePool, durable: SqlitePool) -> Result<SqliteStore> {
+        let store = SqliteStore { path, shared, durable, snapshots: SnapshotCache::new() };
         let mut write = store.begin_write().await?;
         migrate::migrate(&mut write).await?;
         write.commit().await?;
@@ -142,10 +125,7 @@ async fn connect_patiently(options: SqliteConnectOptions) -> Result<SqlitePool> 
 
 fn is_locked(error: &sqlx::Error) -> bool {
     // SQLITE_BUSY is 5 and SQLITE_LOCKED 6; extended codes keep them in the low byte.
-    let code = error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .and_then(|code| code.parse::<i32>().ok());
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
     code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
@@ -175,11 +155,7 @@ impl CatalogStore for SqliteStore {
         Ok(write.commit().await?)
     }
 
-    async fn open_transaction(
-        &self,
-        database: DatabaseId,
-        owner: &Owner,
-    ) -> Result<OpenedTransaction> {
+    async fn open_transaction(&self, database: DatabaseId, owner: &Owner) -> Result<OpenedTransaction> {
         let mut write = self.begin_write().await?;
         let database = databases::by_id(&mut write, database).await?;
         let opened = transactions::open(&mut write, &database, owner).await?;

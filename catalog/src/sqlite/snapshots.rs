@@ -30,13 +30,7 @@ impl SnapshotCache {
             let files: usize = snapshot.tables.iter().map(|table| table.files.len()).sum();
             u32::try_from(files).unwrap_or(HEAVIEST).clamp(1, HEAVIEST)
         };
-        SnapshotCache(
-            Cache::builder()
-                .max_capacity(CACHED_FILES)
-                .weigher(weight)
-                .time_to_idle(KEPT_UNUSED)
-                .build(),
-        )
+        SnapshotCache(Cache::builder().max_capacity(CACHED_FILES).weigher(weight).time_to_idle(KEPT_UNUSED).build())
     }
 
     /// The snapshot, loaded by the first of those who ask at the same time.
@@ -48,10 +42,7 @@ impl SnapshotCache {
             let mut connection = pool.acquire().await?;
             Ok(Arc::new(load(&mut connection, id).await?))
         };
-        self.0
-            .try_get_with(id, loading)
-            .await
-            .map_err(|error: Arc<CatalogError>| CatalogError::clone(&error))
+        self.0.try_get_with(id, loading).await.map_err(|error: Arc<CatalogError>| CatalogError::clone(&error))
     }
 }
 
@@ -66,32 +57,15 @@ async fn load(connection: &mut SqliteConnection, id: SnapshotId) -> Result<Snaps
     .await?;
     let (created_unix_ms, database, name, scheme, description) =
         row.ok_or_else(|| names::not_found("snapshot", &id.to_string(), []))?;
-    let scheme = scheme
-        .map(|text| scheme_from_sql(&name, &text))
-        .transpose()?;
-    let database = Database {
-        id: DatabaseId(database),
-        name,
-        scheme,
-        current: Some(id),
-        description,
-    };
+    let scheme = scheme.map(|text| scheme_from_sql(&name, &text)).transpose()?;
+    let database = Database { id: DatabaseId(database), name, scheme, current: Some(id), description };
 
     let mut tables = Vec::new();
     for (table, facts) in load_tables(connection, database.id, id).await? {
         let files = load_files(connection, table.id, id).await?;
-        tables.push(TableSnapshot {
-            table,
-            facts,
-            files,
-        });
+        tables.push(TableSnapshot { table, facts, files });
     }
-    Ok(Snapshot {
-        id,
-        database,
-        created_unix_ms,
-        tables,
-    })
+    Ok(Snapshot { id, database, created_unix_ms, tables })
 }
 
 /// The tables of a snapshot without their files, oldest first.
@@ -102,13 +76,7 @@ pub(super) async fn load_tables(
 ) -> Result<Vec<(Table, TableFacts)>> {
     type Row = (
         (i64, String, String, Option<String>),
-        (
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-        ),
+        (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
         (i64, i64, i64),
     );
     let rows: Vec<sqlx::sqlite::SqliteRow> = sqlx::query(
@@ -129,11 +97,8 @@ pub(super) async fn load_tables(
     let mut columns = load_columns(connection, database, snapshot).await?;
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {
-        let (
-            (id, name, kind, description),
-            (id_column, ra_column, dec_column, director, director_key),
-            facts,
-        ): Row = split(row)?;
+        let ((id, name, kind, description), (id_column, ra_column, dec_column, director, director_key), facts): Row =
+            split(row)?;
         let what = format!("table \"{name}\"");
         let table = Table {
             id: TableId(id),
@@ -161,54 +126,28 @@ pub(super) async fn load_tables(
 
 // A child may have named its director in another case, or the director may have been replaced under one.
 fn name_directors(tables: &mut [(Table, TableFacts)]) {
-    let declared: HashMap<String, String> = tables
-        .iter()
-        .map(|(table, _)| (names::key(&table.name), table.name.clone()))
-        .collect();
+    let declared: HashMap<String, String> =
+        tables.iter().map(|(table, _)| (names::key(&table.name), table.name.clone())).collect();
     for (table, _) in tables {
-        if let Some(name) = table
-            .director
-            .as_deref()
-            .and_then(|director| declared.get(&names::key(director)))
-        {
+        if let Some(name) = table.director.as_deref().and_then(|director| declared.get(&names::key(director))) {
             table.director = Some(name.clone());
         }
     }
 }
 
 // Tuples of this length are too long for one `FromRow`, and this is the only place.
-#[expect(
-    clippy::type_complexity,
-    reason = "the row of one statement, taken apart at once by its caller"
-)]
+#[expect(clippy::type_complexity, reason = "the row of one statement, taken apart at once by its caller")]
 fn split(
     row: &sqlx::sqlite::SqliteRow,
 ) -> Result<(
     (i64, String, String, Option<String>),
-    (
-        Option<String>,
-        Option<String>,
-        Option<String>,
-        Option<String>,
-        Option<String>,
-    ),
+    (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
     (i64, i64, i64),
 )> {
     use sqlx::Row as _;
     Ok((
-        (
-            row.try_get(0)?,
-            row.try_get(1)?,
-            row.try_get(2)?,
-            row.try_get(3)?,
-        ),
-        (
-            row.try_get(4)?,
-            row.try_get(5)?,
-            row.try_get(6)?,
-            row.try_get(7)?,
-            row.try_get(8)?,
-        ),
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?),
+        (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?, row.try_get(7)?, row.try_get(8)?),
         (row.try_get(9)?, row.try_get(10)?, row.try_get(11)?),
     ))
 }
@@ -218,15 +157,7 @@ async fn load_columns(
     database: DatabaseId,
     snapshot: SnapshotId,
 ) -> Result<HashMap<i64, Vec<Column>>> {
-    type Row = (
-        i64,
-        String,
-        String,
-        i64,
-        Option<String>,
-        Option<String>,
-        Option<String>,
-    );
+    type Row = (i64, String, String, i64, Option<String>, Option<String>, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT c.table_id, c.name, c.data_type, c.nullable, c.unit, c.ucd, c.description \
          FROM tables t JOIN table_definitions d ON d.table_id = t.id \
@@ -241,24 +172,13 @@ async fn load_columns(
     .await?;
     let mut columns: HashMap<i64, Vec<Column>> = HashMap::new();
     for (table, name, data_type, nullable, unit, ucd, description) in rows {
-        let column = Column {
-            name,
-            data_type,
-            nullable: nullable != 0,
-            unit,
-            ucd,
-            description,
-        };
+        let column = Column { name, data_type, nullable: nullable != 0, unit, ucd, description };
         columns.entry(table).or_default().push(column);
     }
     Ok(columns)
 }
 
-async fn load_files(
-    connection: &mut SqliteConnection,
-    table: TableId,
-    snapshot: SnapshotId,
-) -> Result<Vec<ChunkFile>> {
+async fn load_files(connection: &mut SqliteConnection, table: TableId, snapshot: SnapshotId) -> Result<Vec<ChunkFile>> {
     type Row = (i64, i64, String, i64, i64, Vec<u8>, String);
     let mut holders = load_holders(connection, table, snapshot).await?;
     let rows: Vec<Row> = sqlx::query_as(
@@ -279,9 +199,7 @@ async fn load_files(
             kind: kind.parse().map_err(|error| corrupt(what(), error))?,
             rows: u64::try_from(rows).map_err(|_| corrupt(what(), format!("{rows} rows")))?,
             bytes: u64::try_from(bytes).map_err(|_| corrupt(what(), format!("{bytes} bytes")))?,
-            sha256: sha256
-                .try_into()
-                .map_err(|_| corrupt(what(), "a digest that is not of 32 bytes"))?,
+            sha256: sha256.try_into().map_err(|_| corrupt(what(), "a digest that is not of 32 bytes"))?,
             statistics: statistics::from_sql(&what, &statistics)?,
             workers: holders.remove(&id).unwrap_or_default(),
         });
@@ -310,13 +228,8 @@ async fn load_holders(
     let mut holders: HashMap<i64, Vec<WorkerId>> = HashMap::new();
     for (worker, files) in rows {
         for file in files.split(' ') {
-            let file = file
-                .parse()
-                .map_err(|error| corrupt(format!("the files of worker {worker}"), error))?;
-            holders
-                .entry(file)
-                .or_default()
-                .push(WorkerId(worker.clone()));
+            let file = file.parse().map_err(|error| corrupt(format!("the files of worker {worker}"), error))?;
+            holders.entry(file).or_default().push(WorkerId(worker.clone()));
         }
     }
     Ok(holders)

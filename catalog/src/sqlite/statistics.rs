@@ -7,13 +7,7 @@ use super::value::corrupt;
 use crate::error::Result;
 use crate::records::ColumnStatistics;
 
-const ESCAPES: [(char, char); 5] = [
-    ('\\', '\\'),
-    ('\t', 't'),
-    ('\n', 'n'),
-    ('\r', 'r'),
-    ('\0', '0'),
-];
+const ESCAPES: [(char, char); 5] = [('\\', '\\'), ('\t', 't'), ('\n', 'n'), ('\r', 'r'), ('\0', '0')];
 
 pub(super) fn to_sql(statistics: &[ColumnStatistics]) -> String {
     let mut text = String::new();
@@ -33,20 +27,12 @@ pub(super) fn from_sql(what: &dyn Fn() -> String, text: &str) -> Result<Vec<Colu
     let mut statistics = Vec::new();
     for line in text.split_terminator('\n') {
         let mut fields = line.split('\t');
-        let (Some(column), Some(min), Some(max), Some(nulls), None) = (
-            fields.next(),
-            fields.next(),
-            fields.next(),
-            fields.next(),
-            fields.next(),
-        ) else {
+        let (Some(column), Some(min), Some(max), Some(nulls), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        else {
             return Err(bad(line));
         };
-        let unescaped = |field: &str| {
-            unescape(field)
-                .map(Cow::into_owned)
-                .ok_or_else(|| bad(line))
-        };
+        let unescaped = |field: &str| unescape(field).map(Cow::into_owned).ok_or_else(|| bad(line));
         statistics.push(ColumnStatistics {
             column: unescaped(column)?,
             min: unescaped(min)?,
@@ -102,34 +88,17 @@ mod tests {
             max: max.to_owned(),
             null_count,
         };
-        let statistics = [
-            line("ra", "-1.5", "3", 0),
-            line("a\tb", "", "\\\n", u64::MAX),
-        ];
+        let statistics = [line("ra", "-1.5", "3", 0), line("a\tb", "", "\\\n", u64::MAX)];
         let text = to_sql(&statistics);
-        assert_eq!(
-            text,
-            "ra\t-1.5\t3\t0\na\\tb\t\t\\\\\\n\t18446744073709551615\n"
-        );
+        assert_eq!(text, "ra\t-1.5\t3\t0\na\\tb\t\t\\\\\\n\t18446744073709551615\n");
         assert_eq!(read(&text).unwrap(), statistics);
         assert!(read("").unwrap().is_empty());
     }
 
     #[test]
     fn damaged_texts_are_refused() {
-        for bad in [
-            "ra",
-            "ra\t1\t2",
-            "ra\t1\t2\t3\t4",
-            "ra\t1\t2\t-3",
-            "ra\t1\\x\t2\t3",
-            "ra\t1\t2\\\t3",
-            "\n",
-        ] {
-            assert!(
-                matches!(read(bad), Err(crate::CatalogError::Corrupt { .. })),
-                "{bad}"
-            );
+        for bad in ["ra", "ra\t1\t2", "ra\t1\t2\t3\t4", "ra\t1\t2\t-3", "ra\t1\\x\t2\t3", "ra\t1\t2\\\t3", "\n"] {
+            assert!(matches!(read(bad), Err(crate::CatalogError::Corrupt { .. })), "{bad}");
         }
     }
 

@@ -20,9 +20,7 @@ struct Unfinished {
 
 impl Unfinished {
     async fn is_alive(&self, seen_by: &Owner) -> bool {
-        !self.abandoned
-            && self.heartbeat_age_ms <= ABANDONED_AFTER_MS
-            && !self.owner.is_gone(seen_by).await
+        !self.abandoned && self.heartbeat_age_ms <= ABANDONED_AFTER_MS && !self.owner.is_gone(seen_by).await
     }
 
     fn busy(self, database: &Database) -> CatalogError {
@@ -44,9 +42,7 @@ pub(super) async fn open(
     let id = next_id(write, "transaction").await?;
     // A file's id keeps its transaction in 31 bits.
     if id > i64::from(i32::MAX) {
-        return Err(CatalogError::Invalid(
-            "this catalog has used up its transaction ids; make a new one".to_owned(),
-        ));
+        return Err(CatalogError::Invalid("this catalog has used up its transaction ids; make a new one".to_owned()));
     }
     let mut abandoned = Vec::new();
     for other in unfinished(write, database).await? {
@@ -77,18 +73,11 @@ pub(super) async fn open(
     .bind(now)
     .execute(write)
     .await?;
-    Ok(OpenedTransaction {
-        id: TransactionId(id),
-        base: database.current,
-        abandoned,
-    })
+    Ok(OpenedTransaction { id: TransactionId(id), base: database.current, abandoned })
 }
 
 /// Refuses what would change the database under a running ingest.
-pub(super) async fn refuse_if_busy(
-    write: &mut SqliteConnection,
-    database: &Database,
-) -> Result<()> {
+pub(super) async fn refuse_if_busy(write: &mut SqliteConnection, database: &Database) -> Result<()> {
     let this_process = Owner::this_process("skyflight");
     for other in unfinished(write, database).await? {
         if other.is_alive(&this_process).await {
@@ -100,10 +89,7 @@ pub(super) async fn refuse_if_busy(
 
 /// The transactions of the database that are open or abandoned, and those that dropped databases left behind,
 /// whose leftovers nobody else would ask for.
-async fn unfinished(
-    connection: &mut SqliteConnection,
-    database: &Database,
-) -> Result<Vec<Unfinished>> {
+async fn unfinished(connection: &mut SqliteConnection, database: &Database) -> Result<Vec<Unfinished>> {
     type Row = (i64, bool, String, i64, String, i64);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT t.id, t.state = 'abandoned' OR d.dropped_unix_ms IS NOT NULL, \
@@ -117,8 +103,8 @@ async fn unfinished(
     let now = now_unix_ms();
     rows.into_iter()
         .map(|(id, abandoned, host, pid, program, heartbeat)| {
-            let pid = u32::try_from(pid)
-                .map_err(|_| corrupt(format!("transaction {id}"), format!("process id {pid}")))?;
+            let pid =
+                u32::try_from(pid).map_err(|_| corrupt(format!("transaction {id}"), format!("process id {pid}")))?;
             let owner = Owner { host, pid, program };
             Ok(Unfinished {
                 id: TransactionId(id),
@@ -131,19 +117,13 @@ async fn unfinished(
 }
 
 pub(super) async fn heartbeat(connection: &mut SqliteConnection, id: TransactionId) -> Result<()> {
-    let beaten = sqlx::query(
-        "UPDATE transactions SET heartbeat_unix_ms = $2 WHERE id = $1 AND state = 'open'",
-    )
-    .bind(id.0)
-    .bind(now_unix_ms())
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
-    if beaten == 1 {
-        Ok(())
-    } else {
-        Err(closed(connection, id).await?)
-    }
+    let beaten = sqlx::query("UPDATE transactions SET heartbeat_unix_ms = $2 WHERE id = $1 AND state = 'open'")
+        .bind(id.0)
+        .bind(now_unix_ms())
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+    if beaten == 1 { Ok(()) } else { Err(closed(connection, id).await?) }
 }
 
 pub(super) async fn forget(write: &mut SqliteConnection, id: TransactionId) -> Result<()> {
@@ -165,19 +145,13 @@ pub(super) async fn forget(write: &mut SqliteConnection, id: TransactionId) -> R
 }
 
 /// Why the transaction cannot be written: it does not exist, or the state it is in.
-pub(super) async fn closed(
-    connection: &mut SqliteConnection,
-    id: TransactionId,
-) -> Result<CatalogError> {
+pub(super) async fn closed(connection: &mut SqliteConnection, id: TransactionId) -> Result<CatalogError> {
     let state: Option<String> = sqlx::query_scalar("SELECT state FROM transactions WHERE id = $1")
         .bind(id.0)
         .fetch_optional(connection)
         .await?;
     Ok(match state {
-        Some(state) => CatalogError::TransactionClosed {
-            transaction: id,
-            state,
-        },
+        Some(state) => CatalogError::TransactionClosed { transaction: id, state },
         None => names::not_found("transaction", &id.to_string(), []),
     })
 }

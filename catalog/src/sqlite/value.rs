@@ -10,30 +10,23 @@ use crate::error::{CatalogError, Result};
 
 /// Milliseconds of Unix time by this machine's clock.
 pub(super) fn now_unix_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The next id of `noun`, never given out before nor again, unless the write transaction is rolled back.
 pub(super) async fn next_id(write: &mut SqliteConnection, noun: &'static str) -> Result<i64> {
-    let id = sqlx::query_scalar(
-        "UPDATE last_ids SET last_id = last_id + 1 WHERE noun = $1 RETURNING last_id",
-    )
-    .bind(noun)
-    .fetch_one(write)
-    .await?;
+    let id = sqlx::query_scalar("UPDATE last_ids SET last_id = last_id + 1 WHERE noun = $1 RETURNING last_id")
+        .bind(noun)
+        .fetch_one(write)
+        .await?;
     Ok(id)
 }
 
 /// A count as SQL keeps it.
 pub(super) fn count_to_sql(what: &str, count: u64) -> Result<i64> {
-    i64::try_from(count).map_err(|_| {
-        CatalogError::Invalid(format!(
-            "{count} {what} are more than the catalog can count"
-        ))
-    })
+    i64::try_from(count)
+        .map_err(|_| CatalogError::Invalid(format!("{count} {what} are more than the catalog can count")))
 }
 
 /// A count read back.
@@ -47,16 +40,11 @@ where
     T: FromStr,
     T::Err: Display,
 {
-    stored
-        .parse()
-        .map_err(|error: T::Err| corrupt(what, error.to_string()))
+    stored.parse().map_err(|error: T::Err| corrupt(what, error.to_string()))
 }
 
 pub(super) fn corrupt(what: impl Display, reason: impl Display) -> CatalogError {
-    CatalogError::Corrupt {
-        what: what.to_string(),
-        reason: reason.to_string(),
-    }
+    CatalogError::Corrupt { what: what.to_string(), reason: reason.to_string() }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Workers and queries.
 
 use skyflight_catalog::{
-    CatalogError, CatalogStore, QueryRecord, QueryState, SqliteStore, Worker, WorkerCapacity,
-    WorkerId,
+    CatalogError, CatalogStore, QueryRecord, QueryState, SqliteStore, Worker, WorkerCapacity, WorkerId,
 };
 
 use crate::fixtures::OnDisk;
@@ -13,11 +12,7 @@ fn worker(id: &str, port: u16, last_seen_unix_ms: i64) -> Worker {
         address: format!("http://127.0.0.1:{port}"),
         last_seen_unix_ms,
         started_unix_ms: 5,
-        capacity: WorkerCapacity {
-            cores: 8,
-            files: 12,
-            bytes: 1 << 40,
-        },
+        capacity: WorkerCapacity { cores: 8, files: 12, bytes: 1 << 40 },
     }
 }
 
@@ -28,10 +23,7 @@ async fn a_worker_registers_again_under_the_same_name() {
     store.register_worker(&worker("b", 1001, 10)).await.unwrap();
     store.register_worker(&worker("a", 1002, 11)).await.unwrap();
     store.register_worker(&worker("b", 1003, 12)).await.unwrap();
-    assert_eq!(
-        store.workers().await.unwrap(),
-        [worker("a", 1002, 11), worker("b", 1003, 12)]
-    );
+    assert_eq!(store.workers().await.unwrap(), [worker("a", 1002, 11), worker("b", 1003, 12)]);
     assert_eq!(disk.open().await.workers().await.unwrap().len(), 2);
 
     let bad = store.register_worker(&worker("a\nb", 1, 1)).await;
@@ -54,10 +46,7 @@ async fn a_query_has_one_record_from_start_to_end() {
         chunks: 0,
     };
     store.record_query(&running).await.unwrap();
-    assert_eq!(
-        store.queries(10).await.unwrap(),
-        std::slice::from_ref(&running)
-    );
+    assert_eq!(store.queries(10).await.unwrap(), std::slice::from_ref(&running));
 
     let failed = QueryRecord {
         state: QueryState::Failed,
@@ -68,12 +57,8 @@ async fn a_query_has_one_record_from_start_to_end() {
         chunks: 9,
         ..running
     };
-    let later = QueryRecord {
-        id: "another".to_owned(),
-        started_ms: 2000,
-        state: QueryState::Cancelled,
-        ..failed.clone()
-    };
+    let later =
+        QueryRecord { id: "another".to_owned(), started_ms: 2000, state: QueryState::Cancelled, ..failed.clone() };
     store.record_query(&failed).await.unwrap();
     store.record_query(&later).await.unwrap();
     assert_eq!(store.queries(10).await.unwrap(), [later.clone(), failed]);

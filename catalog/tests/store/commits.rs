@@ -3,24 +3,17 @@
 use std::sync::Arc;
 
 use skyflight_catalog::{
-    CatalogError, CatalogStore, ChunkFile, Commit, CommitMode, FileKind, Snapshot, SqliteStore,
-    Table, TableFacts, TableKind,
+    CatalogError, CatalogStore, ChunkFile, Commit, CommitMode, FileKind, Snapshot, SqliteStore, Table, TableFacts,
+    TableKind,
 };
 use skyflight_sky::ChunkId;
 
 use crate::fixtures::{
-    OnDisk, column, facts, files, filter_table, ingest, object, source, stripes, this_process,
-    write,
+    OnDisk, column, facts, files, filter_table, ingest, object, source, stripes, this_process, write,
 };
 
 fn chunks(snapshot: &Snapshot, table: &str) -> Vec<u64> {
-    snapshot
-        .table(table)
-        .unwrap()
-        .files
-        .iter()
-        .map(|file| file.chunk.0)
-        .collect()
+    snapshot.table(table).unwrap().files.iter().map(|file| file.chunk.0).collect()
 }
 
 #[tokio::test]
@@ -28,10 +21,7 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
     let disk = OnDisk::new();
     let store = disk.open().await;
     let database = store.create_database("Dr1", Some("release")).await.unwrap();
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
     // Beyond i64 on purpose: chunk ids are unsigned.
     let highest = u64::MAX - 1;
     let mut objects = files(opened.id, 0, &[highest, 7, i64::MAX as u64 + 1, 7]);
@@ -43,11 +33,7 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
     objects.push(index);
     let sources = files(opened.id, 100, &[7]);
     let filters = files(opened.id, 200, &[u64::MAX]);
-    let source_facts = TableFacts {
-        rows: 10,
-        orphans: 2,
-        ids_span_chunks: true,
-    };
+    let source_facts = TableFacts { rows: 10, orphans: 2, ids_span_chunks: true };
     let mut source_write = write(source(), CommitMode::Replace, 10, sources.clone());
     source_write.facts = source_facts;
     let tables = vec![
@@ -55,16 +41,7 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
         source_write,
         write(filter_table(), CommitMode::Replace, 10, filters.clone()),
     ];
-    let id = store
-        .commit(
-            opened.id,
-            Commit {
-                scheme: Some(stripes()),
-                tables,
-            },
-        )
-        .await
-        .unwrap();
+    let id = store.commit(opened.id, Commit { scheme: Some(stripes()), tables }).await.unwrap();
     drop(store);
 
     let store = disk.open().await;
@@ -76,9 +53,7 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
     assert!(snapshot.created_unix_ms > 1_700_000_000_000);
     assert_eq!(store.database("dr1").await.unwrap(), snapshot.database);
     assert_eq!(store.current_snapshot(database.id).await.unwrap(), Some(id));
-    let [objects_read, sources_read, filters_read] = snapshot.tables.as_slice() else {
-        panic!("three tables")
-    };
+    let [objects_read, sources_read, filters_read] = snapshot.tables.as_slice() else { panic!("three tables") };
 
     let declared = object();
     let expected = Table {
@@ -114,21 +89,12 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
     assert!(objects_read.chunk_files(ChunkId(8)).is_empty());
 
     assert_eq!(sources_read.facts, source_facts);
-    assert_eq!(
-        sources_read.files,
-        [as_read(&sources[0], &sources_read.table)]
-    );
+    assert_eq!(sources_read.files, [as_read(&sources[0], &sources_read.table)]);
     // Declared as `object`, found as the director was declared.
     assert_eq!(sources_read.table.director.as_deref(), Some("Object"));
-    assert_eq!(
-        filters_read.files,
-        [as_read(&filters[0], &filters_read.table)]
-    );
+    assert_eq!(filters_read.files, [as_read(&filters[0], &filters_read.table)]);
     assert_eq!(filters_read.files[0].chunk, ChunkId::EVERYWHERE);
-    assert_eq!(
-        snapshot.table("SOURCE").map(|table| &table.table),
-        Some(&sources_read.table)
-    );
+    assert_eq!(snapshot.table("SOURCE").map(|table| &table.table), Some(&sources_read.table));
     assert!(snapshot.table("nothing").is_none());
 }
 
@@ -144,15 +110,7 @@ async fn append_keeps_the_files_replace_takes_them_and_old_snapshots_stay_as_the
     wider.name = "OBJECT".to_owned();
     wider.columns.push(column("parallax", "Float64"));
     let fourth = ingest(&store, "dr1", wider, CommitMode::Replace, 10, &[9]).await;
-    let fifth = ingest(
-        &store,
-        "dr1",
-        filter_table(),
-        CommitMode::Replace,
-        10,
-        &[u64::MAX],
-    )
-    .await;
+    let fifth = ingest(&store, "dr1", filter_table(), CommitMode::Replace, 10, &[u64::MAX]).await;
 
     // From the store that wrote them, and from one that has cached nothing.
     for store in [store, disk.open().await] {
@@ -165,51 +123,19 @@ async fn append_keeps_the_files_replace_takes_them_and_old_snapshots_stay_as_the
         ];
         assert_eq!(first.tables.len(), 1);
         assert_eq!(chunks(&first, "object"), [1, 2]);
-        assert_eq!(
-            (chunks(&second, "object"), chunks(&second, "source")),
-            (vec![1, 2], vec![2])
-        );
-        assert_eq!(
-            (chunks(&third, "object"), chunks(&third, "source")),
-            (vec![1, 2, 2, 3], vec![2])
-        );
-        assert_eq!(
-            (chunks(&fourth, "object"), chunks(&fourth, "source")),
-            (vec![9], vec![2])
-        );
-        assert_eq!(
-            (chunks(&fifth, "object"), chunks(&fifth, "filter")),
-            (vec![9], vec![u64::MAX])
-        );
+        assert_eq!((chunks(&second, "object"), chunks(&second, "source")), (vec![1, 2], vec![2]));
+        assert_eq!((chunks(&third, "object"), chunks(&third, "source")), (vec![1, 2, 2, 3], vec![2]));
+        assert_eq!((chunks(&fourth, "object"), chunks(&fourth, "source")), (vec![9], vec![2]));
+        assert_eq!((chunks(&fifth, "object"), chunks(&fifth, "filter")), (vec![9], vec![u64::MAX]));
 
         let rows = |snapshot: &Snapshot| snapshot.table("object").unwrap().facts.rows;
-        assert_eq!(
-            [
-                rows(&first),
-                rows(&second),
-                rows(&third),
-                rows(&fourth),
-                rows(&fifth)
-            ],
-            [20, 20, 40, 10, 10]
-        );
+        assert_eq!([rows(&first), rows(&second), rows(&third), rows(&fourth), rows(&fifth)], [20, 20, 40, 10, 10]);
         let columns = |snapshot: &Snapshot| snapshot.table("object").unwrap().table.columns.len();
-        assert_eq!(
-            [
-                columns(&first),
-                columns(&third),
-                columns(&fourth),
-                columns(&fifth)
-            ],
-            [5, 5, 6, 6]
-        );
+        assert_eq!([columns(&first), columns(&third), columns(&fourth), columns(&fifth)], [5, 5, 6, 6]);
         assert_eq!(third.tables[0].table.name, "Object");
         assert_eq!(fourth.tables[0].table.name, "OBJECT");
         assert_eq!(fourth.tables[0].table.id, first.tables[0].table.id);
-        assert_eq!(
-            fourth.table("source").unwrap().table.director.as_deref(),
-            Some("OBJECT")
-        );
+        assert_eq!(fourth.table("source").unwrap().table.director.as_deref(), Some("OBJECT"));
         assert_eq!(store.database("dr1").await.unwrap().current, Some(fifth.id));
     }
 }
@@ -222,12 +148,7 @@ async fn several_files_are_written_by_one_commit_in_more_than_one_batch() {
     let id = ingest(&store, "dr1", object(), CommitMode::Replace, 15_010, &all).await;
     let snapshot = store.snapshot(id).await.unwrap();
     assert_eq!(chunks(&snapshot, "object"), all);
-    assert!(
-        snapshot.tables[0]
-            .files
-            .iter()
-            .all(|file| file.workers.len() == 2 && file.statistics.len() == 1)
-    );
+    assert!(snapshot.tables[0].files.iter().all(|file| file.workers.len() == 2 && file.statistics.len() == 1));
 }
 
 #[tokio::test]
@@ -237,10 +158,7 @@ async fn a_commit_that_fails_in_the_middle_leaves_the_previous_snapshot_and_no_r
     let database = store.create_database("dr1", None).await.unwrap();
     let before = ingest(&store, "dr1", object(), CommitMode::Replace, 20, &[1, 2]).await;
     let counts = disk.counts().await;
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
     // The store's own disk fails at the 1,203rd of 2,000 files, when two batches of files are already written.
     sqlx::raw_sql(
         "CREATE TRIGGER disk_full BEFORE INSERT ON files WHEN NEW.chunk = 1202 \
@@ -253,42 +171,20 @@ async fn a_commit_that_fails_in_the_middle_leaves_the_previous_snapshot_and_no_r
     let commit = Commit {
         scheme: None,
         tables: vec![
-            write(
-                filter_table(),
-                CommitMode::Replace,
-                10,
-                files(opened.id, 5000, &[u64::MAX]),
-            ),
-            write(
-                object(),
-                CommitMode::Replace,
-                20_000,
-                files(opened.id, 0, &all),
-            ),
+            write(filter_table(), CommitMode::Replace, 10, files(opened.id, 5000, &[u64::MAX])),
+            write(object(), CommitMode::Replace, 20_000, files(opened.id, 0, &all)),
         ],
     };
     let error = store.commit(opened.id, commit.clone()).await.unwrap_err();
-    assert!(
-        matches!(&error, CatalogError::Database(_)) && error.to_string().contains("disk is full"),
-        "{error}"
-    );
+    assert!(matches!(&error, CatalogError::Database(_)) && error.to_string().contains("disk is full"), "{error}");
 
     assert_eq!(disk.counts().await, counts);
     for store in [&store, &disk.open().await] {
-        assert_eq!(
-            store.current_snapshot(database.id).await.unwrap(),
-            Some(before)
-        );
-        assert_eq!(
-            chunks(&store.snapshot(before).await.unwrap(), "object"),
-            [1, 2]
-        );
+        assert_eq!(store.current_snapshot(database.id).await.unwrap(), Some(before));
+        assert_eq!(chunks(&store.snapshot(before).await.unwrap(), "object"), [1, 2]);
     }
     // The same transaction succeeds when the fault is gone.
-    sqlx::raw_sql("DROP TRIGGER disk_full")
-        .execute(&mut disk.raw().await)
-        .await
-        .unwrap();
+    sqlx::raw_sql("DROP TRIGGER disk_full").execute(&mut disk.raw().await).await.unwrap();
     let after = store.commit(opened.id, commit).await.unwrap();
     assert_eq!(chunks(&store.snapshot(after).await.unwrap(), "object"), all);
 }
@@ -298,26 +194,11 @@ async fn a_commit_that_is_dropped_half_way_changes_nothing() {
     let disk = OnDisk::new();
     let store = disk.open().await;
     let database = store.create_database("dr1", None).await.unwrap();
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
     let all: Vec<u64> = (0..20_000).collect();
-    let tables = vec![write(
-        object(),
-        CommitMode::Replace,
-        200_000,
-        files(opened.id, 0, &all),
-    )];
-    let commit = Commit {
-        scheme: Some(stripes()),
-        tables,
-    };
-    let cut = tokio::time::timeout(
-        std::time::Duration::from_millis(50),
-        store.commit(opened.id, commit.clone()),
-    )
-    .await;
+    let tables = vec![write(object(), CommitMode::Replace, 200_000, files(opened.id, 0, &all))];
+    let commit = Commit { scheme: Some(stripes()), tables };
+    let cut = tokio::time::timeout(std::time::Duration::from_millis(50), store.commit(opened.id, commit.clone())).await;
     assert!(cut.is_err(), "the commit was too fast to be interrupted");
     assert_eq!(store.current_snapshot(database.id).await.unwrap(), None);
     assert_eq!(disk.counts().await, [0; 7]);
@@ -328,51 +209,16 @@ async fn a_commit_that_is_dropped_half_way_changes_nothing() {
 async fn a_commit_on_a_snapshot_that_is_no_longer_current_conflicts() {
     let store = SqliteStore::in_memory().await.unwrap();
     let database = store.create_database("dr1", None).await.unwrap();
-    ingest(
-        &store,
-        "dr1",
-        filter_table(),
-        CommitMode::Replace,
-        10,
-        &[u64::MAX],
-    )
-    .await;
+    ingest(&store, "dr1", filter_table(), CommitMode::Replace, 10, &[u64::MAX]).await;
     let base = ingest(&store, "dr1", object(), CommitMode::Replace, 20, &[1, 2]).await;
     // A process that is gone does not hold up a drop; had it only seemed gone, its commit conflicts.
-    let opened = store
-        .open_transaction(database.id, &crate::fixtures::dead_process())
-        .await
-        .unwrap();
+    let opened = store.open_transaction(database.id, &crate::fixtures::dead_process()).await.unwrap();
     let dropped = store.drop_table(database.id, "filter").await.unwrap();
-    let tables = vec![write(
-        object(),
-        CommitMode::Append,
-        30,
-        files(opened.id, 0, &[3]),
-    )];
-    let error = store
-        .commit(
-            opened.id,
-            Commit {
-                scheme: None,
-                tables,
-            },
-        )
-        .await
-        .unwrap_err();
-    let CatalogError::Conflict {
-        base: from,
-        current,
-        ..
-    } = &error
-    else {
-        panic!("{error}")
-    };
+    let tables = vec![write(object(), CommitMode::Append, 30, files(opened.id, 0, &[3]))];
+    let error = store.commit(opened.id, Commit { scheme: None, tables }).await.unwrap_err();
+    let CatalogError::Conflict { base: from, current, .. } = &error else { panic!("{error}") };
     assert_eq!((*from, *current), (Some(base), Some(dropped)));
-    assert_eq!(
-        store.current_snapshot(database.id).await.unwrap(),
-        Some(dropped)
-    );
+    assert_eq!(store.current_snapshot(database.id).await.unwrap(), Some(dropped));
 }
 
 #[tokio::test]
@@ -380,27 +226,15 @@ async fn dropping_a_table_makes_a_snapshot_without_it() {
     let store = SqliteStore::in_memory().await.unwrap();
     let database = store.create_database("dr1", None).await.unwrap();
     let not_yet = store.drop_table(database.id, "object").await.unwrap_err();
-    assert!(
-        matches!(not_yet, CatalogError::NotFound { what: "table", .. }),
-        "{not_yet}"
-    );
+    assert!(matches!(not_yet, CatalogError::NotFound { what: "table", .. }), "{not_yet}");
     ingest(&store, "dr1", object(), CommitMode::Replace, 10, &[1]).await;
     let both = ingest(&store, "dr1", source(), CommitMode::Replace, 10, &[1]).await;
 
     let error = store.drop_table(database.id, "sorce").await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "there is no table \"sorce\"; did you mean \"Source\"?"
-    );
+    assert_eq!(error.to_string(), "there is no table \"sorce\"; did you mean \"Source\"?");
     let error = store.drop_table(database.id, "object").await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "table \"Object\" is the director of \"Source\"; drop \"Source\" first"
-    );
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
+    assert_eq!(error.to_string(), "table \"Object\" is the director of \"Source\"; drop \"Source\" first");
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
     let busy = store.drop_table(database.id, "source").await.unwrap_err();
     assert!(matches!(busy, CatalogError::Busy { .. }), "{busy}");
     store.forget_transaction(opened.id).await.unwrap();
@@ -408,30 +242,17 @@ async fn dropping_a_table_makes_a_snapshot_without_it() {
     let one = store.drop_table(database.id, "SOURCE").await.unwrap();
     let none = store.drop_table(database.id, "Object").await.unwrap();
     let names = |snapshot: Arc<Snapshot>| -> Vec<String> {
-        snapshot
-            .tables
-            .iter()
-            .map(|table| table.table.name.clone())
-            .collect()
+        snapshot.tables.iter().map(|table| table.table.name.clone()).collect()
     };
-    assert_eq!(
-        names(store.snapshot(both).await.unwrap()),
-        ["Object", "Source"]
-    );
+    assert_eq!(names(store.snapshot(both).await.unwrap()), ["Object", "Source"]);
     assert_eq!(names(store.snapshot(one).await.unwrap()), ["Object"]);
     assert!(names(store.snapshot(none).await.unwrap()).is_empty());
 
     // A table of the dropped one's name is a new table.
     let again = ingest(&store, "dr1", object(), CommitMode::Append, 10, &[4]).await;
-    let (old, new) = (
-        store.snapshot(both).await.unwrap(),
-        store.snapshot(again).await.unwrap(),
-    );
+    let (old, new) = (store.snapshot(both).await.unwrap(), store.snapshot(again).await.unwrap());
     assert_ne!(old.tables[0].table.id, new.tables[0].table.id);
-    assert_eq!(
-        (chunks(&old, "object"), chunks(&new, "object")),
-        (vec![1], vec![4])
-    );
+    assert_eq!((chunks(&old, "object"), chunks(&new, "object")), (vec![1], vec![4]));
 }
 
 #[tokio::test]
@@ -442,9 +263,7 @@ async fn the_current_snapshots_of_all_databases_come_by_name() {
     }
     let b = ingest(&store, "b", object(), CommitMode::Replace, 10, &[1]).await;
     let a = ingest(&store, "a", object(), CommitMode::Replace, 10, &[2]).await;
-    let ids = |snapshots: &[Arc<Snapshot>]| -> Vec<_> {
-        snapshots.iter().map(|snapshot| snapshot.id).collect()
-    };
+    let ids = |snapshots: &[Arc<Snapshot>]| -> Vec<_> { snapshots.iter().map(|snapshot| snapshot.id).collect() };
     let before = store.current_snapshots().await.unwrap();
     assert_eq!(ids(&before), [a, b]);
     let b2 = ingest(&store, "b", object(), CommitMode::Append, 20, &[3]).await;
@@ -454,9 +273,6 @@ async fn the_current_snapshots_of_all_databases_come_by_name() {
     assert!(Arc::ptr_eq(&before[0], &after[0]));
     assert!(matches!(
         store.snapshot(skyflight_catalog::SnapshotId(999)).await,
-        Err(CatalogError::NotFound {
-            what: "snapshot",
-            ..
-        })
+        Err(CatalogError::NotFound { what: "snapshot", .. })
     ));
 }

@@ -3,20 +3,15 @@
 use std::path::Path;
 
 use skyflight_catalog::{
-    CatalogStore, Column, ColumnStatistics, Commit, CommitMode, FileId, FileKind, NewFile,
-    NewTable, Owner, SnapshotId, SqliteStore, TableCommit, TableFacts, TableKind, TransactionId,
-    WorkerId,
+    CatalogStore, Column, ColumnStatistics, Commit, CommitMode, FileId, FileKind, NewFile, NewTable, Owner, SnapshotId,
+    SqliteStore, TableCommit, TableFacts, TableKind, TransactionId, WorkerId,
 };
 use skyflight_sky::{ChunkId, SchemeSpec};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 
 pub(crate) fn stripes() -> SchemeSpec {
-    SchemeSpec::Stripes {
-        stripes: 85,
-        sub_stripes: 12,
-        overlap_deg: 0.01667,
-    }
+    SchemeSpec::Stripes { stripes: 85, sub_stripes: 12, overlap_deg: 0.01667 }
 }
 
 pub(crate) fn this_process() -> Owner {
@@ -28,10 +23,7 @@ pub(crate) fn dead_process() -> Owner {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let pid = child.id();
     child.wait().unwrap();
-    Owner {
-        pid,
-        ..this_process()
-    }
+    Owner { pid, ..this_process() }
 }
 
 pub(crate) fn column(name: &str, data_type: &str) -> Column {
@@ -69,11 +61,7 @@ pub(crate) fn source() -> NewTable {
     NewTable {
         name: "Source".to_owned(),
         kind: TableKind::Child,
-        columns: vec![
-            column("sourceId", "Int64"),
-            column("objectId", "Int64"),
-            column("_healpix_29", "Int64"),
-        ],
+        columns: vec![column("sourceId", "Int64"), column("objectId", "Int64"), column("_healpix_29", "Int64")],
         id_column: Some("sourceId".to_owned()),
         ra_column: None,
         dec_column: None,
@@ -120,25 +108,11 @@ pub(crate) fn files(transaction: TransactionId, first: u32, chunks: &[u64]) -> V
 }
 
 pub(crate) fn facts(rows: u64) -> TableFacts {
-    TableFacts {
-        rows,
-        orphans: 0,
-        ids_span_chunks: false,
-    }
+    TableFacts { rows, orphans: 0, ids_span_chunks: false }
 }
 
-pub(crate) fn write(
-    table: NewTable,
-    mode: CommitMode,
-    rows: u64,
-    files: Vec<NewFile>,
-) -> TableCommit {
-    TableCommit {
-        table,
-        mode,
-        facts: facts(rows),
-        files,
-    }
+pub(crate) fn write(table: NewTable, mode: CommitMode, rows: u64, files: Vec<NewFile>) -> TableCommit {
+    TableCommit { table, mode, facts: facts(rows), files }
 }
 
 /// Commits one table into the database of that name, as a whole ingest would.
@@ -151,21 +125,9 @@ pub(crate) async fn ingest(
     chunks: &[u64],
 ) -> SnapshotId {
     let database = store.database(database).await.unwrap();
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
     let tables = vec![write(table, mode, rows, files(opened.id, 0, chunks))];
-    store
-        .commit(
-            opened.id,
-            Commit {
-                scheme: Some(stripes()),
-                tables,
-            },
-        )
-        .await
-        .unwrap()
+    store.commit(opened.id, Commit { scheme: Some(stripes()), tables }).await.unwrap()
 }
 
 pub(crate) struct OnDisk {
@@ -174,9 +136,7 @@ pub(crate) struct OnDisk {
 
 impl OnDisk {
     pub(crate) fn new() -> OnDisk {
-        OnDisk {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        OnDisk { folder: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self) -> std::path::PathBuf {
@@ -205,21 +165,12 @@ impl OnDisk {
             "SELECT count(*) FROM files",
             "SELECT count(*) FROM replicas",
         ] {
-            counts.push(
-                sqlx::query_scalar(statement)
-                    .fetch_one(&mut raw)
-                    .await
-                    .unwrap(),
-            );
+            counts.push(sqlx::query_scalar(statement).fetch_one(&mut raw).await.unwrap());
         }
         counts
     }
 }
 
 async fn raw(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .connect()
-        .await
-        .unwrap()
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
 }

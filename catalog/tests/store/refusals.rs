@@ -1,50 +1,29 @@
 //! What a commit must not contain: each contradiction is refused with a reason, and nothing is written.
 
 use skyflight_catalog::{
-    CatalogError, CatalogStore, Commit, CommitMode, FileId, FileKind, SqliteStore, TableCommit,
-    TableKind, TransactionId, WorkerId,
+    CatalogError, CatalogStore, Commit, CommitMode, FileId, FileKind, SqliteStore, TableCommit, TableKind,
+    TransactionId, WorkerId,
 };
 use skyflight_sky::{ChunkId, SchemeSpec};
 
-use crate::fixtures::{
-    column, files, filter_table, ingest, object, source, stripes, this_process, write,
-};
+use crate::fixtures::{column, files, filter_table, ingest, object, source, stripes, this_process, write};
 
 /// Tries a commit into a database that has Object with 20 rows, and gives the refusal.
 async fn refusal(change: impl FnOnce(TransactionId) -> Commit) -> String {
     let store = SqliteStore::in_memory().await.unwrap();
     let database = store.create_database("dr1", None).await.unwrap();
     let before = ingest(&store, "dr1", object(), CommitMode::Replace, 20, &[1, 2]).await;
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
-    let error = store
-        .commit(opened.id, change(opened.id))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            CatalogError::Invalid(_) | CatalogError::NotFound { .. }
-        ),
-        "{error:?}"
-    );
-    assert_eq!(
-        store.current_snapshot(database.id).await.unwrap(),
-        Some(before)
-    );
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
+    let error = store.commit(opened.id, change(opened.id)).await.unwrap_err();
+    assert!(matches!(error, CatalogError::Invalid(_) | CatalogError::NotFound { .. }), "{error:?}");
+    assert_eq!(store.current_snapshot(database.id).await.unwrap(), Some(before));
     // The transaction is still open, so the caller may correct itself.
     store.heartbeat(opened.id).await.unwrap();
     error.to_string()
 }
 
 async fn refusal_of(change: impl FnOnce(TransactionId) -> TableCommit) -> String {
-    refusal(|id| Commit {
-        scheme: None,
-        tables: vec![change(id)],
-    })
-    .await
+    refusal(|id| Commit { scheme: None, tables: vec![change(id)] }).await
 }
 
 fn append_to_object(id: TransactionId) -> TableCommit {
@@ -56,52 +35,22 @@ async fn the_commit_they_are_all_made_from_is_accepted() {
     let store = SqliteStore::in_memory().await.unwrap();
     let database = store.create_database("dr1", None).await.unwrap();
     ingest(&store, "dr1", object(), CommitMode::Replace, 20, &[1, 2]).await;
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
-    let commit = Commit {
-        scheme: None,
-        tables: vec![append_to_object(opened.id)],
-    };
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
+    let commit = Commit { scheme: None, tables: vec![append_to_object(opened.id)] };
     store.commit(opened.id, commit).await.unwrap();
 }
 
 #[tokio::test]
 async fn schemes_that_contradict_or_are_missing() {
-    let other = SchemeSpec::Healpix {
-        cells: (4..16).collect(),
-        overlap_arcsec: 60.0,
-    };
-    let text = refusal(|id| Commit {
-        scheme: Some(other),
-        tables: vec![append_to_object(id)],
-    })
-    .await;
+    let other = SchemeSpec::Healpix { cells: (4..16).collect(), overlap_arcsec: 60.0 };
+    let text = refusal(|id| Commit { scheme: Some(other), tables: vec![append_to_object(id)] }).await;
     assert!(text.contains("cuts the sky otherwise"), "{text}");
 
     let store = SqliteStore::in_memory().await.unwrap();
     let database = store.create_database("dr1", None).await.unwrap();
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
-    let tables = vec![write(
-        object(),
-        CommitMode::Replace,
-        10,
-        files(opened.id, 0, &[1]),
-    )];
-    let error = store
-        .commit(
-            opened.id,
-            Commit {
-                scheme: None,
-                tables,
-            },
-        )
-        .await
-        .unwrap_err();
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
+    let tables = vec![write(object(), CommitMode::Replace, 10, files(opened.id, 0, &[1]))];
+    let error = store.commit(opened.id, Commit { scheme: None, tables }).await.unwrap_err();
     assert!(error.to_string().contains("has a scheme"), "{error}");
 }
 
@@ -117,10 +66,7 @@ async fn files_of_others_doubled_or_misplaced() {
     let text = change_file(|file| file.id = FileId::new(TransactionId(999), 1)).await;
     assert!(text.contains("is not of transaction"), "{text}");
     let text = change_file(|file| file.chunk = ChunkId::EVERYWHERE).await;
-    assert!(
-        text.contains("only replicated tables are everywhere"),
-        "{text}"
-    );
+    assert!(text.contains("only replicated tables are everywhere"), "{text}");
     let text = change_file(|file| file.workers[0] = WorkerId::from("no good\n")).await;
     assert!(text.contains("cannot name a worker"), "{text}");
     let text = change_file(|file| file.workers[1] = file.workers[0].clone()).await;
@@ -128,10 +74,7 @@ async fn files_of_others_doubled_or_misplaced() {
     let text = change_file(|file| file.rows = u64::MAX).await;
     assert!(text.contains("count them again"), "{text}");
     let text = change_file(|file| file.kind = FileKind::Overlap).await;
-    assert!(
-        text.contains("said to have 30 rows after the commit, its files hold 20"),
-        "{text}"
-    );
+    assert!(text.contains("said to have 30 rows after the commit, its files hold 20"), "{text}");
 
     let text = refusal_of(|id| {
         let mut commit = append_to_object(id);
@@ -141,21 +84,14 @@ async fn files_of_others_doubled_or_misplaced() {
     })
     .await;
     assert!(text.contains("occurs twice"), "{text}");
-    let text =
-        refusal_of(|id| write(filter_table(), CommitMode::Replace, 10, files(id, 0, &[4]))).await;
-    assert!(
-        text.contains("only replicated tables are everywhere"),
-        "{text}"
-    );
+    let text = refusal_of(|id| write(filter_table(), CommitMode::Replace, 10, files(id, 0, &[4]))).await;
+    assert!(text.contains("only replicated tables are everywhere"), "{text}");
 }
 
 #[tokio::test]
 async fn facts_that_the_files_contradict() {
     let text = refusal_of(|id| write(object(), CommitMode::Append, 10, files(id, 0, &[3]))).await;
-    assert!(
-        text.contains("said to have 10 rows after the commit, its files hold 30"),
-        "{text}"
-    );
+    assert!(text.contains("said to have 10 rows after the commit, its files hold 30"), "{text}");
     let text = refusal_of(|id| write(object(), CommitMode::Replace, 30, files(id, 0, &[3]))).await;
     assert!(text.contains("its files hold 10"), "{text}");
     let text = refusal_of(|id| {
@@ -172,26 +108,11 @@ async fn rows_for_a_table_of_another_shape() {
     type Change = fn(&mut skyflight_catalog::NewTable);
     let changes: [(Change, &str); 6] = [
         (|table| table.kind = TableKind::Replicated, "another kind"),
-        (
-            |table| drop(table.columns.pop()),
-            "another number of columns",
-        ),
-        (
-            |table| table.columns[1].data_type = "Float32".to_owned(),
-            "type of column \"ra\" (Float32, not Float64)",
-        ),
-        (
-            |table| table.columns[1].nullable = true,
-            "column \"ra\", which may be null",
-        ),
-        (
-            |table| table.columns[3].name = "Mag".to_owned(),
-            "column \"Mag\" in the place of \"mag\"",
-        ),
-        (
-            |table| table.id_column = Some("_healpix_29".to_owned()),
-            "another id, position or director key",
-        ),
+        (|table| drop(table.columns.pop()), "another number of columns"),
+        (|table| table.columns[1].data_type = "Float32".to_owned(), "type of column \"ra\" (Float32, not Float64)"),
+        (|table| table.columns[1].nullable = true, "column \"ra\", which may be null"),
+        (|table| table.columns[3].name = "Mag".to_owned(), "column \"Mag\" in the place of \"mag\""),
+        (|table| table.id_column = Some("_healpix_29".to_owned()), "another id, position or director key"),
     ];
     for (change, expected) in changes {
         let text = refusal_of(move |id| {
@@ -211,48 +132,23 @@ async fn rows_for_a_table_of_another_shape() {
 async fn tables_declared_badly() {
     type Change = fn(&mut skyflight_catalog::NewTable);
     let of_object: [(Change, &str); 6] = [
-        (
-            |table| table.name = "my table".to_owned(),
-            "cannot name a table",
-        ),
+        (|table| table.name = "my table".to_owned(), "cannot name a table"),
         (|table| table.columns.clear(), "has no columns"),
-        (
-            |table| table.columns.push(column("ra", "Float64")),
-            "two columns \"ra\"",
-        ),
-        (
-            |table| table.columns.push(column("", "Float64")),
-            "without a usable name",
-        ),
-        (
-            |table| table.ra_column = Some("RA_".to_owned()),
-            "there is no column \"RA_\"; did you mean \"ra\"?",
-        ),
-        (
-            |table| table.id_column = None,
-            "director table \"Object\" needs an id column",
-        ),
+        (|table| table.columns.push(column("ra", "Float64")), "two columns \"ra\""),
+        (|table| table.columns.push(column("", "Float64")), "without a usable name"),
+        (|table| table.ra_column = Some("RA_".to_owned()), "there is no column \"RA_\"; did you mean \"ra\"?"),
+        (|table| table.id_column = None, "director table \"Object\" needs an id column"),
     ];
     let of_source: [(Change, &str); 3] = [
         (|table| table.director = None, "needs a director"),
-        (
-            |table| table.director = Some("Objects".to_owned()),
-            "did you mean \"Object\"?",
-        ),
-        (
-            |table| table.director_key = None,
-            "needs a director key column",
-        ),
+        (|table| table.director = Some("Objects".to_owned()), "did you mean \"Object\"?"),
+        (|table| table.director_key = None, "needs a director key column"),
     ];
-    for (table, changes) in [
-        (object(), of_object.as_slice()),
-        (source(), of_source.as_slice()),
-    ] {
+    for (table, changes) in [(object(), of_object.as_slice()), (source(), of_source.as_slice())] {
         for (change, expected) in changes {
             let mut table = table.clone();
             change(&mut table);
-            let text =
-                refusal_of(|id| write(table, CommitMode::Replace, 10, files(id, 0, &[3]))).await;
+            let text = refusal_of(|id| write(table, CommitMode::Replace, 10, files(id, 0, &[3]))).await;
             assert!(text.contains(expected), "{text}");
         }
     }
@@ -270,43 +166,18 @@ async fn a_director_that_stops_being_one_and_a_table_named_twice() {
     let database = store.create_database("dr1", None).await.unwrap();
     ingest(&store, "dr1", object(), CommitMode::Replace, 10, &[1]).await;
     ingest(&store, "dr1", source(), CommitMode::Replace, 10, &[1]).await;
-    let opened = store
-        .open_transaction(database.id, &this_process())
-        .await
-        .unwrap();
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
     let mut replicated = object();
     replicated.kind = TableKind::Replicated;
-    let tables = vec![write(
-        replicated,
-        CommitMode::Replace,
-        10,
-        files(opened.id, 0, &[u64::MAX]),
-    )];
-    let error = store
-        .commit(
-            opened.id,
-            Commit {
-                scheme: Some(stripes()),
-                tables,
-            },
-        )
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("a child belongs to a director table"),
-        "{error}"
-    );
+    let tables = vec![write(replicated, CommitMode::Replace, 10, files(opened.id, 0, &[u64::MAX]))];
+    let error = store.commit(opened.id, Commit { scheme: Some(stripes()), tables }).await.unwrap_err();
+    assert!(error.to_string().contains("a child belongs to a director table"), "{error}");
 
     let text = refusal(|id| {
         let mut again = append_to_object(id);
         again.table.name = "OBJECT".to_owned();
         again.files = files(id, 10, &[3]);
-        Commit {
-            scheme: None,
-            tables: vec![append_to_object(id), again],
-        }
+        Commit { scheme: None, tables: vec![append_to_object(id), again] }
     })
     .await;
     assert!(text.contains("occurs twice"), "{text}");

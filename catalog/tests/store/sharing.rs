@@ -16,10 +16,8 @@ async fn many_open_a_new_catalog_at_once() {
     for opened in futures::future::join_all(opening.map(tokio::spawn)).await {
         opened.unwrap().unwrap();
     }
-    let versions: Vec<i64> = sqlx::query_scalar("SELECT version FROM schema_version")
-        .fetch_all(&mut disk.raw().await)
-        .await
-        .unwrap();
+    let versions: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM schema_version").fetch_all(&mut disk.raw().await).await.unwrap();
     assert_eq!(versions, [1]);
 }
 
@@ -42,19 +40,11 @@ async fn what_one_store_commits_the_other_sees_though_it_caches() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_that_open_a_transaction_at_once_one_does() {
     let disk = OnDisk::new();
-    let database = disk
-        .open()
-        .await
-        .create_database("dr1", None)
-        .await
-        .unwrap()
-        .id;
+    let database = disk.open().await.create_database("dr1", None).await.unwrap().id;
     let mut racing = Vec::new();
     for _ in 0..8 {
         let store = disk.open().await;
-        racing.push(tokio::spawn(async move {
-            store.open_transaction(database, &this_process()).await
-        }));
+        racing.push(tokio::spawn(async move { store.open_transaction(database, &this_process()).await }));
     }
     let (mut opened, mut busy) = (0, 0);
     for outcome in futures::future::join_all(racing).await {
@@ -91,26 +81,9 @@ async fn readers_see_whole_snapshots_while_commits_go_on() {
         seen.len()
     });
     for round in 1_u64..=20 {
-        let opened = writer
-            .open_transaction(database, &this_process())
-            .await
-            .unwrap();
-        let tables = vec![write(
-            object(),
-            CommitMode::Append,
-            10 + round * 10,
-            files(opened.id, 0, &[round]),
-        )];
-        writer
-            .commit(
-                opened.id,
-                skyflight_catalog::Commit {
-                    scheme: Some(stripes()),
-                    tables,
-                },
-            )
-            .await
-            .unwrap();
+        let opened = writer.open_transaction(database, &this_process()).await.unwrap();
+        let tables = vec![write(object(), CommitMode::Append, 10 + round * 10, files(opened.id, 0, &[round]))];
+        writer.commit(opened.id, skyflight_catalog::Commit { scheme: Some(stripes()), tables }).await.unwrap();
         writer.heartbeat(opened.id).await.unwrap_err();
     }
     assert!(reading.await.unwrap() >= 1);
@@ -120,29 +93,15 @@ async fn readers_see_whole_snapshots_while_commits_go_on() {
 async fn a_catalog_of_a_later_version_and_a_file_that_is_none_are_refused() {
     let disk = OnDisk::new();
     drop(disk.open().await);
-    sqlx::query("INSERT INTO schema_version (version) VALUES (99)")
-        .execute(&mut disk.raw().await)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO schema_version (version) VALUES (99)").execute(&mut disk.raw().await).await.unwrap();
     let error = SqliteStore::open(&disk.path()).await.unwrap_err();
-    assert!(
-        matches!(error, CatalogError::NewerSchema { found: 99, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, CatalogError::NewerSchema { found: 99, .. }), "{error}");
 
     let text = disk.folder.path().join("notes.txt");
-    std::fs::write(
-        &text,
-        "this is no catalog, it is a long enough text to be taken for a header of something",
-    )
-    .unwrap();
+    std::fs::write(&text, "this is no catalog, it is a long enough text to be taken for a header of something")
+        .unwrap();
     let error = SqliteStore::open(&text).await.unwrap_err();
-    assert!(
-        matches!(&error, CatalogError::Open { .. }) && error.to_string().contains("notes.txt"),
-        "{error}"
-    );
-    let error = SqliteStore::open(&text.join("catalog.sqlite"))
-        .await
-        .unwrap_err();
+    assert!(matches!(&error, CatalogError::Open { .. }) && error.to_string().contains("notes.txt"), "{error}");
+    let error = SqliteStore::open(&text.join("catalog.sqlite")).await.unwrap_err();
     assert!(matches!(error, CatalogError::Open { .. }), "{error}");
 }

@@ -13,8 +13,7 @@ use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
 };
 use datafusion_proto::physical_plan::{
-    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext,
-    PhysicalProtoConverterExtension,
+    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf::PhysicalExprNode;
 use prost::Message;
@@ -48,11 +47,8 @@ struct ScanMessage {
 
 /// Encodes a fragment and names it by its digest.
 pub(crate) fn encode_fragment(plan: &Arc<dyn ExecutionPlan>) -> Result<EncodedFragment> {
-    let bytes = physical_plan_to_bytes_with_proto_converter(
-        Arc::clone(plan),
-        &FragmentCodec,
-        &DeduplicatingProtoConverter {},
-    )?;
+    let bytes =
+        physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &FragmentCodec, &DeduplicatingProtoConverter {})?;
     Ok(EncodedFragment { hash: Sha256::digest(&bytes).into(), bytes })
 }
 

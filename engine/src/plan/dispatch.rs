@@ -14,8 +14,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-    SendableRecordBatchStream,
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -55,7 +54,10 @@ pub(crate) struct ChunkDispatchExec {
 enum SharedStream {
     #[default]
     NotStarted,
-    Started { leaf: Weak<Leaf>, finished: Arc<AtomicBool> },
+    Started {
+        leaf: Weak<Leaf>,
+        finished: Arc<AtomicBool>,
+    },
 }
 
 /// The one stream of a running leaf.
@@ -172,7 +174,9 @@ impl ChunkDispatchExec {
         let mut scans: Vec<&Arc<SkyTable>> = Vec::new();
         for (database, table) in scan_names(&self.fragment)? {
             let found = self.tables.iter().find(|t| t.database.name == database && t.table.name == table);
-            scans.push(found.ok_or_else(|| internal_datafusion_err!("a fragment scans {database}.{table}, which its leaf does not know"))?);
+            scans.push(found.ok_or_else(|| {
+                internal_datafusion_err!("a fragment scans {database}.{table}, which its leaf does not know")
+            })?);
         }
         // Replicated tables may come from another database and number its workers otherwise.
         let numbering = scans
@@ -181,10 +185,8 @@ impl ChunkDispatchExec {
             .or(scans.first())
             .map(|t| Arc::clone(&t.database))
             .ok_or_else(|| internal_datafusion_err!("a fragment without a scan"))?;
-        let everywhere: Vec<Option<ChunkEntry>> = scans
-            .iter()
-            .map(|t| t.is_replicated().then(|| renumbered(t, &numbering.workers)))
-            .collect();
+        let everywhere: Vec<Option<ChunkEntry>> =
+            scans.iter().map(|t| t.is_replicated().then(|| renumbered(t, &numbering.workers))).collect();
         let mut chunks = Vec::with_capacity(self.choice.chunks.len());
         for chunk in &self.choice.chunks {
             if let Some(planned) = planned_chunk(*chunk, &scans, &everywhere)? {
@@ -217,7 +219,8 @@ fn planned_chunk(
     scans: &[&Arc<SkyTable>],
     everywhere: &[Option<ChunkEntry>],
 ) -> Result<Option<PlannedChunk>> {
-    let mut planned = PlannedChunk { chunk, files: Vec::new(), files_per_scan: Vec::with_capacity(scans.len()), workers: Vec::new() };
+    let mut planned =
+        PlannedChunk { chunk, files: Vec::new(), files_per_scan: Vec::with_capacity(scans.len()), workers: Vec::new() };
     let mut first = true;
     for (scan, replicated) in scans.iter().zip(everywhere) {
         let entry = replicated.as_ref().or_else(|| scan.chunks.get(&chunk));
@@ -237,7 +240,9 @@ fn planned_chunk(
         return Ok(None);
     }
     if planned.workers.is_empty() {
-        return internal_err!("no single worker holds all files of chunk {chunk}; load the tables again so that they lie together");
+        return internal_err!(
+            "no single worker holds all files of chunk {chunk}; load the tables again so that they lie together"
+        );
     }
     Ok(Some(planned))
 }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::dispatch::ChunkDispatchExec;
 
@@ -42,6 +43,9 @@ fn fold(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPla
     let children = node.children();
     let [child] = children[..] else { return Ok(Transformed::no(node)) };
     let Some(leaf) = child.downcast_ref::<ChunkDispatchExec>() else { return Ok(Transformed::no(node)) };
+    if holds_subquery(&node)? {
+        return Ok(Transformed::no(node));
+    }
     if moves(&node) {
         let fragment = on(Arc::clone(&node), Arc::clone(leaf.fragment()))?;
         return Ok(Transformed::yes(Arc::new(leaf.with_fragment(fragment))));
@@ -49,6 +53,16 @@ fn fold(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPla
     let Some(copy) = copied(&node, leaf.fragment())? else { return Ok(Transformed::no(node)) };
     let leaf: Arc<dyn ExecutionPlan> = Arc::new(leaf.with_fragment(copy));
     Ok(Transformed::yes(on(node, leaf)?))
+}
+
+/// True for a node that needs the value of a sub-query, which is computed above all leaves.
+fn holds_subquery(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let mut found = false;
+    node.apply_expressions(&mut |expr| {
+        found |= expr.exists(|e| Ok(e.downcast_ref::<ScalarSubqueryExpr>().is_some()))?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 /// The node on another input.

@@ -55,13 +55,7 @@ impl UserDefinedLogicalNodeCore for ChunkLocal {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "ChunkLocal: chunks={} of {}, {}",
-            self.choice.chunks.len(),
-            self.choice.total,
-            self.reason
-        )
+        write!(f, "ChunkLocal: chunks={} of {}, {}", self.choice.chunks.len(), self.choice.total, self.reason)
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {

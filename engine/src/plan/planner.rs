@@ -7,9 +7,9 @@ use datafusion::catalog::Session;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 use super::dispatch::ChunkDispatchExec;
@@ -48,7 +48,8 @@ impl ExtensionPlanner for LeafPlanner {
         _: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some(local) = node.as_any().downcast_ref::<ChunkLocal>() else { return Ok(None) };
-        let fragment = DefaultPhysicalPlanner::default().create_physical_plan(&local.plan, self.fragments.as_ref()).await?;
+        let fragment =
+            DefaultPhysicalPlanner::default().create_physical_plan(&local.plan, self.fragments.as_ref()).await?;
         if fragment.properties().partitioning.partition_count() != 1 {
             return Err(internal_datafusion_err!("a fragment must have one partition"));
         }

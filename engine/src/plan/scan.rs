@@ -11,10 +11,9 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-    SendableRecordBatchStream,
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
 
 /// What a chunk scan reads; all of it travels to the worker.
@@ -52,7 +51,9 @@ impl ChunkScanExec {
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
-        );
+        )
+        // What a worker puts in its place is cooperative; no guard node is wanted around it.
+        .with_scheduling_type(SchedulingType::Cooperative);
         Ok(ChunkScanExec { scan, properties: Arc::new(properties) })
     }
 
@@ -63,7 +64,8 @@ impl ChunkScanExec {
 
 impl DisplayAs for ChunkScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let columns: Vec<&str> = self.properties.eq_properties.schema().fields().iter().map(|c| c.name().as_str()).collect();
+        let columns: Vec<&str> =
+            self.properties.eq_properties.schema().fields().iter().map(|c| c.name().as_str()).collect();
         write!(f, "ChunkScanExec: {}.{}", self.scan.database, self.scan.table)?;
         if self.scan.overlap {
             write!(f, " overlap")?;

@@ -108,7 +108,10 @@ async fn pruning_never_loses_a_row() {
             with_rows += usize::from(!got.is_empty());
             let planned = house.plan(&sql).await.unwrap();
             let text = format!("{:?}", planned.physical_plan());
-            pruned += usize::from(!text.contains("total: 0") && planned.relay().unwrap().is_some_and(|r| r.chunks.chunks.len() < r.chunks.total));
+            pruned += usize::from(
+                !text.contains("total: 0")
+                    && planned.relay().unwrap().is_some_and(|r| r.chunks.chunks.len() < r.chunks.total),
+            );
         }
     }
     assert!(pruned > 100 && with_rows > 100, "{pruned} pruned and {with_rows} with rows of 300 test too little");
@@ -123,13 +126,18 @@ async fn names_are_found_in_any_case_and_come_out_as_declared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn databases_are_listed() {
+    let house = House::build(schemes().remove(0)).await;
+    for sql in ["SHOW DATABASES", "show schemas"] {
+        assert_eq!(house.ask(sql).await.unwrap(), ["dr1", "information_schema"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mistakes_are_told_with_the_nearest_name() {
     let house = House::build(schemes().remove(0)).await;
-    for (sql, expected) in [
-        ("select rmga from object", "rMag"),
-        ("select * from objct", "Object"),
-        ("selec 1", "SQL"),
-    ] {
+    for (sql, expected) in [("select rmga from object", "rMag"), ("select * from objct", "Object"), ("selec 1", "SQL")]
+    {
         let error = house.plan(sql).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{sql}: {error}");
     }

@@ -40,7 +40,7 @@ pub(crate) struct House {
     /// The same tables, whole, in plain DataFusion.
     pub(crate) plain: SessionContext,
     _folder: TempDir,
-    _runtime: Arc<tokio::runtime::Runtime>,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 /// Runs fragments on files in this process, through their encoded form.
@@ -74,6 +74,15 @@ impl ChunkDispatcher for InProcess {
                 Err(error) => futures::stream::iter(vec![Err(error)]),
             })
             .boxed()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        // A runtime must not be waited for in asynchronous code.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -113,14 +122,12 @@ impl House {
             batch_rows: 100,
         });
         let dispatcher = InProcess { files, fragments: Arc::new(fragments.unwrap()) };
-        let runtime = Arc::new(
-            tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .thread_stack_size(16 << 20)
-                .enable_all()
-                .build()
-                .unwrap(),
-        );
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_stack_size(16 << 20)
+            .enable_all()
+            .build()
+            .unwrap();
         let config = EngineConfig {
             target_partitions: 3,
             memory_bytes: 256 << 20,
@@ -131,7 +138,7 @@ impl House {
             runtime: runtime.handle().clone(),
         };
         let engine = Engine::new(config, Arc::new(store), Arc::new(dispatcher)).unwrap();
-        House { engine, plain: plain(&tables), _folder: folder, _runtime: runtime }
+        House { engine, plain: plain(&tables), _folder: folder, runtime: Some(runtime) }
     }
 
     pub(crate) async fn session(&self) -> Session {
@@ -206,7 +213,14 @@ fn tables(scheme: &dyn Scheme) -> Vec<TestTable> {
         ("objectId", Arc::new(Int64Array::from(ids.clone()))),
         ("ra", Arc::new(Float64Array::from_iter_values(objects.iter().map(|p| p.ra().0)))),
         ("dec", Arc::new(Float64Array::from_iter_values(objects.iter().map(|p| p.dec().0)))),
-        ("rMag", Arc::new((0..objects.len()).map(|i| (i % 11 != 0).then_some(15.0 + (i % 97) as f64 / 10.0)).collect::<Float64Array>())),
+        (
+            "rMag",
+            Arc::new(
+                (0..objects.len())
+                    .map(|i| (i % 11 != 0).then_some(15.0 + (i % 97) as f64 / 10.0))
+                    .collect::<Float64Array>(),
+            ),
+        ),
         ("_healpix_29", Arc::new(Int64Array::from_iter_values(objects.iter().map(|p| p.healpix29() as i64)))),
     ]);
     let mut director = table("Object", TableKind::Director, &object, cut(&object, &homes));

@@ -37,12 +37,36 @@ async fn work_moves_into_the_fragment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn scans_filters_and_projections_stream_and_nothing_else_does() {
+    let house = House::build(schemes().remove(0)).await;
+    let streamed = &["streamed"];
+    let held = &["held until each chunk is whole"];
+    check(&house, "select ra + 1 from object where rMag > 20", streamed, held).await;
+    check(&house, "select ra from object where random() > 0.5", held, streamed).await;
+    check(&house, "select count(*) from object", held, streamed).await;
+    check(&house, "select o.ra from object o join source s on o.objectId = s.objectId", held, streamed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn joins_on_the_director_key_are_local_and_others_are_not() {
     let house = House::build(schemes().remove(0)).await;
     let both = &["fragment 2"];
-    check(&house, "select count(*) from object o join source s on o.objectId = s.objectId", &["HashJoinExec", "fragment 1"], both).await;
-    check(&house, "select count(*) from source s left join object o on o.objectId = s.objectId", &["fragment 1"], both).await;
-    check(&house, "select count(*) from source s join filter f on s.band = f.band", &["fragment 1", "replicated"], both).await;
+    check(
+        &house,
+        "select count(*) from object o join source s on o.objectId = s.objectId",
+        &["HashJoinExec", "fragment 1"],
+        both,
+    )
+    .await;
+    check(&house, "select count(*) from source s left join object o on o.objectId = s.objectId", &["fragment 1"], both)
+        .await;
+    check(
+        &house,
+        "select count(*) from source s join filter f on s.band = f.band",
+        &["fragment 1", "replicated"],
+        both,
+    )
+    .await;
     // Both children have orphans, which may lie apart; and a magnitude is no key.
     check(&house, "select count(*) from source s join forced f on s.objectId = f.objectId", both, &[]).await;
     check(&house, "select count(*) from object o join source s on o.rMag = s.mag", both, &[]).await;
@@ -58,6 +82,8 @@ async fn a_cone_touches_few_chunks_and_its_children_follow() {
     let join = format!("select count(*) from object o join source s on o.objectId = s.objectId where {cone}");
     check(&house, &join, &["1 of "], &[]).await;
     // The cone is on the nullable side: every source is wanted.
-    let outer = format!("select count(*) from source s left join (select * from object o where {cone}) o on o.objectId = s.objectId");
+    let outer = format!(
+        "select count(*) from source s left join (select * from object o where {cone}) o on o.objectId = s.objectId"
+    );
     check(&house, &outer, &[], &["1 of "]).await;
 }

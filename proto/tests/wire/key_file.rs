@@ -12,30 +12,18 @@ const ANSWER: &str = "keys are ";
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[test]
 fn a_missing_file_is_made_and_then_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cluster.key");
-    assert!(matches!(
-        ClusterKeys::load(&path),
-        Err(KeyError::Io { action: "read", .. })
-    ));
+    assert!(matches!(ClusterKeys::load(&path), Err(KeyError::Io { action: "read", .. })));
     let made = ClusterKeys::create_if_missing(&path).unwrap();
-    assert_eq!(
-        names(folder.path()),
-        ["cluster.key"],
-        "nothing else is left"
-    );
+    assert_eq!(names(folder.path()), ["cluster.key"], "nothing else is left");
     assert_eq!(fs::read_to_string(&path).unwrap(), made.to_text());
-    for again in [
-        ClusterKeys::create_if_missing(&path).unwrap(),
-        ClusterKeys::load(&path).unwrap(),
-    ] {
+    for again in [ClusterKeys::create_if_missing(&path).unwrap(), ClusterKeys::load(&path).unwrap()] {
         assert_eq!(again.to_text(), made.to_text());
     }
 }
@@ -57,13 +45,9 @@ fn a_broken_file_is_an_error_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cluster.key");
     fs::write(&path, "not a key\n").unwrap();
-    let message = ClusterKeys::create_if_missing(&path)
-        .unwrap_err()
-        .to_string();
+    let message = ClusterKeys::create_if_missing(&path).unwrap_err().to_string();
     assert!(
-        message.ends_with(
-            "cluster.key: line 1 of the cluster key is wrong: it is not of the form id:secret"
-        ),
+        message.ends_with("cluster.key: line 1 of the cluster key is wrong: it is not of the form id:secret"),
         "{message}"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), "not a key\n");
@@ -73,13 +57,8 @@ fn a_broken_file_is_an_error_and_stays_as_it_is() {
 fn a_folder_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("absent/cluster.key");
-    let message = ClusterKeys::create_if_missing(&path)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.starts_with("cannot make the cluster key file "),
-        "{message}"
-    );
+    let message = ClusterKeys::create_if_missing(&path).unwrap_err().to_string();
+    assert!(message.starts_with("cannot make the cluster key file "), "{message}");
     assert!(message.contains("absent/cluster.key: "), "{message}");
 }
 
@@ -122,9 +101,7 @@ fn processes_that_start_at_once_agree() {
             .map(|child| {
                 let output = child.wait_with_output().unwrap();
                 let output = String::from_utf8(output.stdout).unwrap();
-                let (_, text) = output
-                    .split_once(ANSWER)
-                    .unwrap_or_else(|| panic!("{output}"));
+                let (_, text) = output.split_once(ANSWER).unwrap_or_else(|| panic!("{output}"));
                 text.lines().next().unwrap().to_owned()
             })
             .collect();

@@ -7,15 +7,12 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 use skyflight_proto::{
-    ChunkTask, ChunkTrailer, Message, ScanCounters, SnapshotRef, TaskMessage, TaskTicket, Ticket,
-    task_message, ticket,
+    ChunkTask, ChunkTrailer, Message, ScanCounters, SnapshotRef, TaskMessage, TaskTicket, Ticket, task_message, ticket,
 };
 
 use crate::strategies as any_of;
 
-fn there_and_back<M: Message + Default + Clone + PartialEq + Debug>(
-    message: &M,
-) -> Result<(), TestCaseError> {
+fn there_and_back<M: Message + Default + Clone + PartialEq + Debug>(message: &M) -> Result<(), TestCaseError> {
     let encoded = message.encode_to_vec();
     prop_assert_eq!(encoded.len(), message.encoded_len());
     prop_assert_eq!(&M::decode(encoded.as_slice()).unwrap(), message);
@@ -75,10 +72,8 @@ round_trips! {
 fn every_message_of_the_proto_file_is_tested() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/skyflight.proto");
     let text = std::fs::read_to_string(path).unwrap();
-    let declared: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("message ")?.strip_suffix(" {"))
-        .collect();
+    let declared: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("message ")?.strip_suffix(" {")).collect();
     assert_eq!(declared, COVERED.iter().copied().collect());
 }
 
@@ -91,19 +86,11 @@ fn a_task_ticket_is_these_bytes() {
         user: "ada".into(),
         query_id: Bytes::from_static(&[7, 8]),
         body: Some(ticket::Body::Task(TaskTicket {
-            snapshots: vec![SnapshotRef {
-                database: 1,
-                snapshot: 2,
-            }],
+            snapshots: vec![SnapshotRef { database: 1, snapshot: 2 }],
             fragment_hash: Bytes::from_static(&[0xAB]),
             fragment: Some(Bytes::new()),
             deterministic: true,
-            chunks: vec![ChunkTask {
-                chunk: u64::MAX,
-                files: vec![5, 6],
-                files_per_scan: vec![2],
-                skip_rows: 9,
-            }],
+            chunks: vec![ChunkTask { chunk: u64::MAX, files: vec![5, 6], files_per_scan: vec![2], skip_rows: 9 }],
             attempt: 3,
             interactive: true,
             traceparent: "t".into(),
@@ -132,14 +119,9 @@ fn a_task_ticket_is_these_bytes() {
         &[0x52, 1, 0xCD],
     ]
     .concat();
-    let whole = [
-        &[0x08, 0xAC, 0x02][..],
-        &[0x12, 3, b'a', b'd', b'a'],
-        &[0x1A, 2, 7, 8],
-        &[0x5A, task.len() as u8],
-        &task,
-    ]
-    .concat();
+    let whole =
+        [&[0x08, 0xAC, 0x02][..], &[0x12, 3, b'a', b'd', b'a'], &[0x1A, 2, 7, 8], &[0x5A, task.len() as u8], &task]
+            .concat();
     assert_eq!(ticket.encode_to_vec(), whole);
 }
 
@@ -151,16 +133,10 @@ fn a_trailer_is_these_bytes() {
             rows: 2,
             batches: 3,
             digest: 4,
-            counters: Some(ScanCounters {
-                bytes_read: 5,
-                elapsed_us: 6,
-                ..ScanCounters::default()
-            }),
+            counters: Some(ScanCounters { bytes_read: 5, elapsed_us: 6, ..ScanCounters::default() }),
         })),
     };
-    let trailer = [
-        0x08, 1, 0x10, 2, 0x18, 3, 0x20, 4, 0x2A, 4, 0x08, 5, 0x30, 6,
-    ];
+    let trailer = [0x08, 1, 0x10, 2, 0x18, 3, 0x20, 4, 0x2A, 4, 0x08, 5, 0x30, 6];
     let whole = [&[0x12, trailer.len() as u8][..], &trailer].concat();
     assert_eq!(message.encode_to_vec(), whole);
 }

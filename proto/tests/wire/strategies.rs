@@ -5,17 +5,13 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use skyflight_proto::{
-    BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind,
-    FileReceipt, ListFilesTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket,
-    SnapshotRef, StatementTicket, TaskDone, TaskMessage, TaskTicket, Ticket, WorkerStatus,
-    task_message, ticket,
+    BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind, FileReceipt,
+    ListFilesTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef, StatementTicket, TaskDone,
+    TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message, ticket,
 };
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        Just(String::new()),
-        vec(any::<char>(), 0..40).prop_map(String::from_iter)
-    ]
+    prop_oneof![Just(String::new()), vec(any::<char>(), 0..40).prop_map(String::from_iter)]
 }
 
 fn blob() -> impl Strategy<Value = Bytes> {

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use skyflight_proto::{
-    ClusterKeys, DropTransactionTicket, FailureKind, KeyError, Message, SignedTicket, Ticket,
-    TicketError, ticket,
+    ClusterKeys, DropTransactionTicket, FailureKind, KeyError, Message, SignedTicket, Ticket, TicketError, ticket,
 };
 use tonic::Code;
 
@@ -22,9 +21,7 @@ fn drop_transaction() -> Ticket {
         expires_unix_ms: EXPIRY,
         user: "ada".into(),
         query_id: Bytes::new(),
-        body: Some(ticket::Body::DropTransaction(DropTransactionTicket {
-            transaction: 42,
-        })),
+        body: Some(ticket::Body::DropTransaction(DropTransactionTicket { transaction: 42 })),
     }
 }
 
@@ -51,19 +48,11 @@ fn every_single_bit_flip_is_refused() {
         let mut altered = signed.to_vec();
         altered[bit / 8] ^= 1 << (bit % 8);
         let error = keys.verify(&altered, 0).unwrap_err();
-        assert_eq!(
-            tonic::Status::from(error).code(),
-            Code::Unauthenticated,
-            "bit {bit}"
-        );
+        assert_eq!(tonic::Status::from(error).code(), Code::Unauthenticated, "bit {bit}");
         refusals.push(error);
     }
     // The flips reached every check there is: the last bits of `a` make it `c`, and other ids.
-    for error in [
-        TicketError::Malformed,
-        TicketError::UnknownKey,
-        TicketError::BadSignature,
-    ] {
+    for error in [TicketError::Malformed, TicketError::UnknownKey, TicketError::BadSignature] {
         assert!(refusals.contains(&error), "no flip gave {error:?}");
     }
 }
@@ -74,10 +63,7 @@ fn a_key_of_two_names_signs_under_one() {
     let keys = keys(&[("a", 1), ("c", 1)]);
     let mut signed = SignedTicket::decode(keys.sign(&drop_transaction())).unwrap();
     signed.key_id = "c".into();
-    assert_eq!(
-        keys.verify(&signed.encode_to_vec(), 0),
-        Err(TicketError::BadSignature)
-    );
+    assert_eq!(keys.verify(&signed.encode_to_vec(), 0), Err(TicketError::BadSignature));
 }
 
 #[test]
@@ -89,30 +75,18 @@ fn a_ticket_expires_at_its_moment() {
     assert_eq!(keys.verify(&signed, EXPIRY), expired(0));
     assert_eq!(keys.verify(&signed, EXPIRY + 1_500), expired(1_500));
 
-    let oldest = Ticket {
-        expires_unix_ms: i64::MIN,
-        ..drop_transaction()
-    };
-    assert_eq!(
-        keys.verify(&keys.sign(&oldest), i64::MAX),
-        expired(u64::MAX)
-    );
+    let oldest = Ticket { expires_unix_ms: i64::MIN, ..drop_transaction() };
+    assert_eq!(keys.verify(&keys.sign(&oldest), i64::MAX), expired(u64::MAX));
 }
 
 #[test]
 fn an_altered_expiry_is_a_wrong_signature_not_a_longer_life() {
     let keys = ClusterKeys::generate();
     let mut signed = SignedTicket::decode(keys.sign(&drop_transaction())).unwrap();
-    let longer = Ticket {
-        expires_unix_ms: EXPIRY * 2,
-        ..drop_transaction()
-    };
+    let longer = Ticket { expires_unix_ms: EXPIRY * 2, ..drop_transaction() };
     signed.payload = longer.encode_to_vec().into();
     let bytes = signed.encode_to_vec();
-    assert_eq!(
-        keys.verify(&bytes, EXPIRY + 1),
-        Err(TicketError::BadSignature)
-    );
+    assert_eq!(keys.verify(&bytes, EXPIRY + 1), Err(TicketError::BadSignature));
 }
 
 #[test]
@@ -147,14 +121,8 @@ fn keys_rotate_without_refusing_a_ticket_that_is_out() {
 #[test]
 fn a_cluster_does_not_believe_another() {
     let signed = keys(&[("k", 1)]).sign(&drop_transaction());
-    assert_eq!(
-        keys(&[("k", 2)]).verify(&signed, 0),
-        Err(TicketError::BadSignature)
-    );
-    assert_eq!(
-        ClusterKeys::generate().verify(&signed, 0),
-        Err(TicketError::UnknownKey)
-    );
+    assert_eq!(keys(&[("k", 2)]).verify(&signed, 0), Err(TicketError::BadSignature));
+    assert_eq!(ClusterKeys::generate().verify(&signed, 0), Err(TicketError::UnknownKey));
 }
 
 #[test]
@@ -187,14 +155,8 @@ fn a_ticket_has_one_spelling() {
 #[test]
 fn a_genuine_ticket_that_asks_for_nothing_is_refused() {
     let keys = ClusterKeys::generate();
-    let empty = Ticket {
-        body: None,
-        ..drop_transaction()
-    };
-    assert_eq!(
-        keys.verify(&keys.sign(&empty), 0),
-        Err(TicketError::Malformed)
-    );
+    let empty = Ticket { body: None, ..drop_transaction() };
+    assert_eq!(keys.verify(&keys.sign(&empty), 0), Err(TicketError::Malformed));
 }
 
 #[test]
@@ -219,10 +181,7 @@ fn keys_are_read_as_they_are_written() {
 
     let secret = "0123456789abcdefABCDEF".repeat(3)[..64].to_owned();
     let commented = format!("# ours\n\n  a:{secret}\r\n# theirs\nb:{secret}\n");
-    assert_eq!(
-        ClusterKeys::parse(&commented).unwrap().to_text(),
-        format!("a:{0}\nb:{0}\n", secret.to_lowercase())
-    );
+    assert_eq!(ClusterKeys::parse(&commented).unwrap().to_text(), format!("a:{0}\nb:{0}\n", secret.to_lowercase()));
 }
 
 #[test]
@@ -255,23 +214,16 @@ fn wrong_keys_are_refused_by_line_and_never_repeated() {
 
 #[test]
 fn refusals_have_their_code_and_say_what_to_do() {
-    for error in [
-        TicketError::Malformed,
-        TicketError::UnknownKey,
-        TicketError::BadSignature,
-        TicketError::Expired { by_ms: 7 },
-    ] {
+    for error in
+        [TicketError::Malformed, TicketError::UnknownKey, TicketError::BadSignature, TicketError::Expired { by_ms: 7 }]
+    {
         assert_eq!(FailureKind::from(&error), FailureKind::Unauthenticated);
         let status = tonic::Status::from(error);
         assert_eq!(status.code(), Code::Unauthenticated);
         assert!(!skyflight_proto::retryable(status.code()));
         assert_eq!(status.message(), error.to_string());
     }
-    assert!(
-        TicketError::Expired { by_ms: 7 }
-            .to_string()
-            .contains("7 ms ago; run the query again")
-    );
+    assert!(TicketError::Expired { by_ms: 7 }.to_string().contains("7 ms ago; run the query again"));
 }
 
 proptest! {

@@ -39,15 +39,10 @@ impl Cell {
 
     pub(crate) fn from_nuniq(nuniq: u64) -> Result<Cell, SkyError> {
         if !(4..1 << (2 * MAX_ORDER + 4)).contains(&nuniq) {
-            return Err(SkyError::Scheme(format!(
-                "no healpix cell has the NUNIQ number {nuniq}"
-            )));
+            return Err(SkyError::Scheme(format!("no healpix cell has the NUNIQ number {nuniq}")));
         }
         let order = (nuniq.ilog2() / 2 - 1) as u8;
-        Ok(Cell {
-            order,
-            index: nuniq - (4 << (2 * order)),
-        })
+        Ok(Cell { order, index: nuniq - (4 << (2 * order)) })
     }
 
     /// The twelve cells of order 0.
@@ -72,10 +67,7 @@ impl Cell {
         if self.order == MAX_ORDER {
             return None;
         }
-        let child = |k| Cell {
-            order: self.order + 1,
-            index: 4 * self.index + k,
-        };
+        let child = |k| Cell { order: self.order + 1, index: 4 * self.index + k };
         Some([child(0), child(1), child(2), child(3)])
     }
 
@@ -93,10 +85,7 @@ impl Cell {
     /// A cap around the centre that holds the whole cell.
     pub(crate) fn bounding_cap(self) -> Cap {
         let (ra, dec) = nested::center(self.order, self.index);
-        Cap {
-            center: UnitVector::from_radians(ra, dec),
-            radius_rad: bounding_radius_rad(self.order),
-        }
+        Cap { center: UnitVector::from_radians(ra, dec), radius_rad: bounding_radius_rad(self.order) }
     }
 
     /// The cells of the same order that share an edge or a corner, by index.
@@ -105,13 +94,7 @@ impl Cell {
         nested::append_bulk_neighbours(self.order, self.index, &mut indices);
         indices.sort_unstable();
         indices.dedup();
-        indices
-            .into_iter()
-            .map(|index| Cell {
-                order: self.order,
-                index,
-            })
-            .collect()
+        indices.into_iter().map(|index| Cell { order: self.order, index }).collect()
     }
 
     /// The area of every cell of the order, square degrees.
@@ -164,15 +147,10 @@ pub(crate) fn bounding_radius_rad(order: u8) -> f64 {
             let nside = f64::from(1_u32 << order);
             let vector = |z: f64, phi: f64| {
                 let s = (1.0 - z * z).max(0.0).sqrt();
-                UnitVector {
-                    x: s * phi.cos(),
-                    y: s * phi.sin(),
-                    z,
-                }
+                UnitVector { x: s * phi.cos(), y: s * phi.sin(), z }
             };
             let ring = (1.0 - 1.0 / nside) * (1.0 - 1.0 / nside);
-            let radius =
-                vector(2.0 / 3.0, PI / (4.0 * nside)).angle_rad(vector(1.0 - ring / 3.0, 0.0));
+            let radius = vector(2.0 / 3.0, PI / (4.0 * nside)).angle_rad(vector(1.0 - ring / 3.0, 0.0));
             radius * 1.001 + 1e-12
         })
     });
@@ -193,18 +171,12 @@ mod tests {
             for index in (0..cells).step_by((cells / 4000).max(1) as usize | 1) {
                 let cell = Cell { order, index };
                 let cap = cell.bounding_cap();
-                for (ra, dec) in nested::path_along_cell_edge(order, index, &Cardinal::S, false, 16)
-                {
-                    worst = worst.max(
-                        cap.center.angle_rad(UnitVector::from_radians(ra, dec)) / cap.radius_rad,
-                    );
+                for (ra, dec) in nested::path_along_cell_edge(order, index, &Cardinal::S, false, 16) {
+                    worst = worst.max(cap.center.angle_rad(UnitVector::from_radians(ra, dec)) / cap.radius_rad);
                 }
             }
             // Not much larger than needed either.
-            assert!(
-                (0.9..=1.0).contains(&worst) || order > 26,
-                "order {order}: {worst}"
-            );
+            assert!((0.9..=1.0).contains(&worst) || order > 26, "order {order}: {worst}");
             assert!(worst <= 1.0, "order {order}: {worst}");
         }
     }

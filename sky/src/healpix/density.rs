@@ -27,10 +27,7 @@ impl DensityMap {
                 "a density map of order {order} is too fine; take at most {FINEST_MAP}"
             )));
         }
-        Ok(DensityMap {
-            order,
-            counts: vec![0; 12 << (2 * order)],
-        })
+        Ok(DensityMap { order, counts: vec![0; 12 << (2 * order)] })
     }
 
     /// The order of the cells.
@@ -45,10 +42,7 @@ impl DensityMap {
 
     /// Counts one row by its nested index at order 29. An index no cell has is counted nowhere.
     pub fn add_index29(&mut self, index: u64) {
-        if let Some(count) = self
-            .counts
-            .get_mut((index >> (2 * (MAX_ORDER - self.order))) as usize)
-        {
+        if let Some(count) = self.counts.get_mut((index >> (2 * (MAX_ORDER - self.order))) as usize) {
             *count += 1;
         }
     }
@@ -96,12 +90,7 @@ impl DensityMap {
 ///
 /// A cell is split while it holds more than `row_limit` rows and its order is below `max_order`; none is coarser
 /// than `min_order`. Orders beyond that of the map are taken as the map's: finer than it counted, nothing is known.
-pub fn adaptive_cells(
-    density: &DensityMap,
-    min_order: u8,
-    max_order: u8,
-    row_limit: u64,
-) -> Vec<u64> {
+pub fn adaptive_cells(density: &DensityMap, min_order: u8, max_order: u8, row_limit: u64) -> Vec<u64> {
     let max_order = max_order.min(density.order);
     let min_order = min_order.min(max_order);
     let mut cells = Vec::new();
@@ -111,13 +100,7 @@ pub fn adaptive_cells(
     cells
 }
 
-fn split(
-    density: &DensityMap,
-    cell: Cell,
-    orders: std::ops::RangeInclusive<u8>,
-    row_limit: u64,
-    cells: &mut Vec<u64>,
-) {
+fn split(density: &DensityMap, cell: Cell, orders: std::ops::RangeInclusive<u8>, row_limit: u64, cells: &mut Vec<u64>) {
     let coarse = cell.order() < *orders.start();
     let full = cell.order() < *orders.end() && density.rows(cell) > row_limit;
     match cell.children() {

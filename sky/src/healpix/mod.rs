@@ -27,11 +27,7 @@ pub fn healpix_index(order: u8, p: Position) -> Result<u64, SkyError> {
 /// # Errors
 /// Where the cell does not exist.
 pub fn healpix_neighbours(order: u8, index: u64) -> Result<Vec<u64>, SkyError> {
-    Ok(Cell::new(order, index)?
-        .neighbours()
-        .into_iter()
-        .map(Cell::index)
-        .collect())
+    Ok(Cell::new(order, index)?.neighbours().into_iter().map(Cell::index).collect())
 }
 
 /// The centre of a cell.

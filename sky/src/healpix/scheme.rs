@@ -32,24 +32,15 @@ impl Healpix {
     pub fn new(cells: &[u64], overlap: Arcsec) -> Result<Healpix, SkyError> {
         let overlap = Degrees::from(Arcsec(finite("overlap", overlap.0)?));
         if !(0.0..=10.0).contains(&overlap.0) {
-            return Err(SkyError::Scheme(format!(
-                "the overlap radius of {overlap} is outside [0, 10] deg"
-            )));
+            return Err(SkyError::Scheme(format!("the overlap radius of {overlap} is outside [0, 10] deg")));
         }
-        let mut cells = cells
-            .iter()
-            .map(|nuniq| Cell::from_nuniq(*nuniq))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut cells = cells.iter().map(|nuniq| Cell::from_nuniq(*nuniq)).collect::<Result<Vec<_>, _>>()?;
         cells.sort_unstable_by_key(|cell| cell.range29().start);
         let mut covered = 0;
         for cell in &cells {
             let range = cell.range29();
             if range.start != covered {
-                let fault = if range.start < covered {
-                    "overlaps another"
-                } else {
-                    "has a gap before it"
-                };
+                let fault = if range.start < covered { "overlaps another" } else { "has a gap before it" };
                 return Err(SkyError::Scheme(format!(
                     "the healpix cells must make up the sky once; the cell of order {} and index {} {fault}",
                     cell.order(),
@@ -64,24 +55,13 @@ impl Healpix {
             ));
         }
         let starts = cells.iter().map(|cell| cell.range29().start).collect();
-        Ok(Healpix {
-            cells,
-            starts,
-            overlap,
-        })
+        Ok(Healpix { cells, starts, overlap })
     }
 
     fn cell(&self, chunk: ChunkId) -> Result<Cell, SkyError> {
         let cell = Cell::from_nuniq(chunk.0).map_err(|_| SkyError::UnknownChunk(chunk))?;
-        let found = self
-            .starts
-            .binary_search(&cell.range29().start)
-            .map(|i| self.cells[i]);
-        if found == Ok(cell) {
-            Ok(cell)
-        } else {
-            Err(SkyError::UnknownChunk(chunk))
-        }
+        let found = self.starts.binary_search(&cell.range29().start).map(|i| self.cells[i]);
+        if found == Ok(cell) { Ok(cell) } else { Err(SkyError::UnknownChunk(chunk)) }
     }
 
     /// The chunk that holds an order-29 index.
@@ -92,10 +72,7 @@ impl Healpix {
 
     /// The places in `cells` of the chunks that have something in common with a span of order-29 indices.
     fn spanned(&self, span: &Range<u64>) -> Range<usize> {
-        let first = self
-            .starts
-            .partition_point(|start| *start <= span.start)
-            .saturating_sub(1);
+        let first = self.starts.partition_point(|start| *start <= span.start).saturating_sub(1);
         let last = self.starts.partition_point(|start| *start < span.end);
         first..last
     }
@@ -111,15 +88,12 @@ impl Healpix {
         }
         match region.relation(&cell.bounding_cap()) {
             Relation::Outside => {}
-            Relation::Inside => {
-                found.extend(self.cells[chunks].iter().map(|cell| ChunkId(cell.nuniq())))
-            }
+            Relation::Inside => found.extend(self.cells[chunks].iter().map(|cell| ChunkId(cell.nuniq()))),
             Relation::Partial => {
                 let mut first = chunks.start;
                 for child in cell.children().into_iter().flatten() {
                     let end = child.range29().end;
-                    let count =
-                        self.starts[first..chunks.end].partition_point(|start| *start < end);
+                    let count = self.starts[first..chunks.end].partition_point(|start| *start < end);
                     self.descend(region, child, first..first + count, found);
                     first += count;
                 }
@@ -164,10 +138,7 @@ impl Scheme for Healpix {
         let cell = self.holding(index29);
         let sub_order = (cell.order() + SUB_CHUNK_ORDERS).min(MAX_ORDER);
         let sub_chunk = (index29 - cell.range29().start) >> (2 * (MAX_ORDER - sub_order));
-        Location {
-            chunk: ChunkId(cell.nuniq()),
-            sub_chunk: SubChunkId(sub_chunk as u32),
-        }
+        Location { chunk: ChunkId(cell.nuniq()), sub_chunk: SubChunkId(sub_chunk as u32) }
     }
 
     fn cover(&self, region: &Region) -> Vec<ChunkId> {
@@ -201,11 +172,9 @@ impl Scheme for Healpix {
     fn in_overlap(&self, chunk: ChunkId, p: Position) -> bool {
         let own = self.holding(p.healpix29());
         match (self.cell(chunk), self.overlap_circle(p)) {
-            (Ok(cell), Some(circle)) if cell != own && self.overlap.0 > 0.0 => touches(
-                &circle,
-                &cell,
-                tolerance_rad(circle.scale_rad(), bounding_radius_rad(cell.order())),
-            ),
+            (Ok(cell), Some(circle)) if cell != own && self.overlap.0 > 0.0 => {
+                touches(&circle, &cell, tolerance_rad(circle.scale_rad(), bounding_radius_rad(cell.order())))
+            }
             _ => false,
         }
     }
@@ -217,10 +186,7 @@ impl Scheme for Healpix {
         for beside in own.neighbours() {
             for cell in &self.cells[self.spanned(&beside.range29())] {
                 let touching = cell.order() <= own.order()
-                    || cell
-                        .neighbours()
-                        .iter()
-                        .any(|next| own_range.contains(&next.range29().start));
+                    || cell.neighbours().iter().any(|next| own_range.contains(&next.range29().start));
                 if touching {
                     found.push(ChunkId(cell.nuniq()));
                 }
@@ -240,11 +206,7 @@ impl Scheme for Healpix {
     }
 
     fn chunks(&self) -> Vec<ChunkId> {
-        let mut chunks: Vec<ChunkId> = self
-            .cells
-            .iter()
-            .map(|cell| ChunkId(cell.nuniq()))
-            .collect();
+        let mut chunks: Vec<ChunkId> = self.cells.iter().map(|cell| ChunkId(cell.nuniq())).collect();
         chunks.sort_unstable();
         chunks
     }

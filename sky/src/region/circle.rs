@@ -24,15 +24,8 @@ impl Circle {
         if !(0.0..=180.0).contains(&radius.0) {
             return Err(SkyError::RadiusOutOfRange(radius.0));
         }
-        let cap = Cap {
-            center: center.unit_vector(),
-            radius_rad: radius.radians(),
-        };
-        Ok(Circle {
-            center,
-            radius,
-            cap,
-        })
+        let cap = Cap { center: center.unit_vector(), radius_rad: radius.radians() };
+        Ok(Circle { center, radius, cap })
     }
 
     /// The centre.
@@ -51,10 +44,7 @@ impl Circle {
     }
 
     pub(crate) fn cap(&self) -> Cap {
-        Cap {
-            center: self.center.unit_vector(),
-            radius_rad: self.radius.radians(),
-        }
+        Cap { center: self.center.unit_vector(), radius_rad: self.radius.radians() }
     }
 
     pub(crate) fn relation(&self, cap: &Cap) -> Relation {

@@ -36,10 +36,7 @@ impl Ellipse {
         let minor = finite("semi-minor axis", semi_minor.0)?;
         finite("position angle", position_angle.0)?;
         if !(0.0 <= minor && minor <= major && major <= LARGEST_AXIS_ARCSEC) {
-            return Err(SkyError::EllipseAxes {
-                semi_major: major,
-                semi_minor: minor,
-            });
+            return Err(SkyError::EllipseAxes { semi_major: major, semi_minor: minor });
         }
         Ok(Ellipse {
             center,
@@ -64,10 +61,7 @@ impl Ellipse {
 
     /// A cap that holds the ellipse: the projection stretches angles by arcsin.
     pub(crate) fn cap(&self) -> Cap {
-        Cap {
-            center: self.frame[0],
-            radius_rad: self.major_rad.asin() + SLACK_RAD,
-        }
+        Cap { center: self.frame[0], radius_rad: self.major_rad.asin() + SLACK_RAD }
     }
 
     pub(crate) fn relation(&self, cap: &Cap) -> Relation {
@@ -88,11 +82,7 @@ impl Ellipse {
         }
         // Over a disc of radius r the ellipse's norm changes by at most r / minor axis.
         let norm = (x / self.major_rad).hypot(y / self.minor_rad);
-        if towards > radius && norm + radius / self.minor_rad <= 1.0 {
-            Relation::Inside
-        } else {
-            Relation::Partial
-        }
+        if towards > radius && norm + radius / self.minor_rad <= 1.0 { Relation::Inside } else { Relation::Partial }
     }
 
     /// Coordinates along the major axis, along the minor axis, and towards the centre.
@@ -106,24 +96,12 @@ fn frame(center: Position, position_angle: Degrees) -> [UnitVector; 3] {
     let (sin_ra, cos_ra) = center.ra().radians().sin_cos();
     let (sin_dec, cos_dec) = center.dec().radians().sin_cos();
     let (sin_pa, cos_pa) = position_angle.radians().sin_cos();
-    let north = UnitVector {
-        x: -sin_dec * cos_ra,
-        y: -sin_dec * sin_ra,
-        z: cos_dec,
-    };
-    let east = UnitVector {
-        x: -sin_ra,
-        y: cos_ra,
-        z: 0.0,
-    };
+    let north = UnitVector { x: -sin_dec * cos_ra, y: -sin_dec * sin_ra, z: cos_dec };
+    let east = UnitVector { x: -sin_ra, y: cos_ra, z: 0.0 };
     let turned = |n: f64, e: f64| UnitVector {
         x: n * north.x + e * east.x,
         y: n * north.y + e * east.y,
         z: n * north.z + e * east.z,
     };
-    [
-        center.unit_vector(),
-        turned(cos_pa, sin_pa),
-        turned(-sin_pa, cos_pa),
-    ]
+    [center.unit_vector(), turned(cos_pa, sin_pa), turned(-sin_pa, cos_pa)]
 }

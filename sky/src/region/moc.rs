@@ -30,9 +30,7 @@ impl MocRegion {
                 )));
             }
         }
-        Ok(MocRegion {
-            ranges: merged(ranges),
-        })
+        Ok(MocRegion { ranges: merged(ranges) })
     }
 
     /// The cells of the given nested indices at one order, in any order, repeated or not.
@@ -44,9 +42,7 @@ impl MocRegion {
         for &index in cells {
             ranges.push(Cell::new(order, index)?.range29());
         }
-        Ok(MocRegion {
-            ranges: merged(ranges),
-        })
+        Ok(MocRegion { ranges: merged(ranges) })
     }
 
     /// Whether the position is in one of the cells.
@@ -61,9 +57,7 @@ impl MocRegion {
 
     fn holds29(&self, index: u64) -> bool {
         let after = self.ranges.partition_point(|range| range.end <= index);
-        self.ranges
-            .get(after)
-            .is_some_and(|range| range.start <= index)
+        self.ranges.get(after).is_some_and(|range| range.start <= index)
     }
 
     /// The ranges that have a cell in common with `span`.
@@ -75,11 +69,7 @@ impl MocRegion {
 
     /// Never `Inside`: covers find that out position by position, and by ranges where the chunks are cells.
     pub(crate) fn relation(&self, cap: &Cap) -> Relation {
-        if Cell::base().any(|cell| self.meets(cell, cap)) {
-            Relation::Partial
-        } else {
-            Relation::Outside
-        }
+        if Cell::base().any(|cell| self.meets(cell, cap)) { Relation::Partial } else { Relation::Outside }
     }
 
     fn meets(&self, cell: Cell, cap: &Cap) -> bool {
@@ -97,8 +87,7 @@ impl MocRegion {
         if small || (whole && own.center.angle_rad(cap.center) <= cap.radius_rad) {
             return true;
         }
-        cell.children()
-            .is_none_or(|children| children.into_iter().any(|child| self.meets(child, cap)))
+        cell.children().is_none_or(|children| children.into_iter().any(|child| self.meets(child, cap)))
     }
 }
 

@@ -21,9 +21,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Range<u64>>, SkyError> {
         MocIdxType::U16(MocQtyType::Hpx(moc)) => ranges(moc),
         MocIdxType::U32(MocQtyType::Hpx(moc)) => ranges(moc),
         MocIdxType::U64(MocQtyType::Hpx(moc)) => ranges(moc),
-        _ => Err(SkyError::Moc(
-            "it covers time or frequency; a space MOC is wanted".to_owned(),
-        )),
+        _ => Err(SkyError::Moc("it covers time or frequency; a space MOC is wanted".to_owned())),
     }
 }
 
@@ -31,9 +29,7 @@ fn ranges<T: Idx + Into<u64>>(moc: MocType<T, Hpx<T>, &[u8]>) -> Result<Vec<Rang
     let shift = 2 * (MAX_ORDER - Hpx::<T>::MAX_DEPTH);
     let widen = |value: T| -> Result<u64, SkyError> {
         let value: u64 = value.into();
-        value
-            .checked_mul(1 << shift)
-            .ok_or_else(|| SkyError::Moc(format!("no cell has the number {value}")))
+        value.checked_mul(1 << shift).ok_or_else(|| SkyError::Moc(format!("no cell has the number {value}")))
     };
     let mut ranges = Vec::new();
     let mut push = |range: Range<T>| -> Result<(), SkyError> {
@@ -42,10 +38,7 @@ fn ranges<T: Idx + Into<u64>>(moc: MocType<T, Hpx<T>, &[u8]>) -> Result<Vec<Rang
     };
     match moc {
         MocType::Ranges(mut iter) => iter.try_for_each(&mut push)?,
-        MocType::Cells(cells) => cells
-            .into_cell_moc_iter()
-            .ranges()
-            .try_for_each(&mut push)?,
+        MocType::Cells(cells) => cells.into_cell_moc_iter().ranges().try_for_each(&mut push)?,
     }
     Ok(ranges)
 }
@@ -61,24 +54,16 @@ fn check(bytes: &[u8]) -> Result<(), SkyError> {
     };
     let (width, rows) = (number("NAXIS1")?, number("NAXIS2")?);
     if ![2, 4, 8].contains(&width) {
-        return Err(SkyError::Moc(format!(
-            "its rows are {width} bytes wide; 2, 4 or 8 are possible"
-        )));
+        return Err(SkyError::Moc(format!("its rows are {width} bytes wide; 2, 4 or 8 are possible")));
     }
     let data = width
         .checked_mul(rows)
         .and_then(|length| rows_start.checked_add(length))
         .and_then(|end| bytes.get(rows_start..end))
-        .ok_or_else(|| {
-            SkyError::Moc(format!(
-                "it is cut short: its header promises {rows} rows of {width} bytes"
-            ))
-        })?;
+        .ok_or_else(|| SkyError::Moc(format!("it is cut short: its header promises {rows} rows of {width} bytes")))?;
     let ordering = value(cards, "ORDERING").unwrap_or_default();
     if ordering.contains("RANGE") && rows % 2 != 0 {
-        return Err(SkyError::Moc(format!(
-            "it has {rows} ends of ranges, an odd number"
-        )));
+        return Err(SkyError::Moc(format!("it has {rows} ends of ranges, an odd number")));
     }
     if !ordering.contains("NUNIQ") {
         return Ok(());
@@ -90,14 +75,10 @@ fn check(bytes: &[u8]) -> Result<(), SkyError> {
         _ => MAX_ORDER,
     };
     for row in data.chunks_exact(width) {
-        let uniq = row
-            .iter()
-            .fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+        let uniq = row.iter().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
         // Some writers pad with zeros, which the reader skips.
         if uniq != 0 && !(4..1 << (2 * largest_order + 4)).contains(&uniq) {
-            return Err(SkyError::Moc(format!(
-                "no cell has the NUNIQ number {uniq}"
-            )));
+            return Err(SkyError::Moc(format!("no cell has the NUNIQ number {uniq}")));
         }
     }
     Ok(())
@@ -105,13 +86,9 @@ fn check(bytes: &[u8]) -> Result<(), SkyError> {
 
 /// The cards of the header that starts at `start`, and where its data begin.
 fn header(bytes: &[u8], start: usize) -> Result<(&[u8], usize), SkyError> {
-    let unended =
-        || SkyError::Moc("it is no FITS file with a table: a header does not end".to_owned());
+    let unended = || SkyError::Moc("it is no FITS file with a table: a header does not end".to_owned());
     let rest = bytes.get(start..).ok_or_else(unended)?;
-    let end = rest
-        .chunks_exact(CARD)
-        .position(|card| card.starts_with(b"END     "))
-        .ok_or_else(unended)?;
+    let end = rest.chunks_exact(CARD).position(|card| card.starts_with(b"END     ")).ok_or_else(unended)?;
     let length = ((end + 1) * CARD).div_ceil(BLOCK) * BLOCK;
     if rest.len() < length {
         return Err(unended());
@@ -121,9 +98,7 @@ fn header(bytes: &[u8], start: usize) -> Result<(&[u8], usize), SkyError> {
 
 /// The value of the first card of that name, without quotes and comment.
 fn value(cards: &[u8], name: &str) -> Option<String> {
-    let card = cards
-        .chunks_exact(CARD)
-        .find(|card| card[..8].trim_ascii_end() == name.as_bytes())?;
+    let card = cards.chunks_exact(CARD).find(|card| card[..8].trim_ascii_end() == name.as_bytes())?;
     let text = String::from_utf8_lossy(card.get(10..)?).into_owned();
     let text = text.split('/').next()?;
     Some(text.trim().trim_matches('\'').trim().to_owned())

@@ -57,15 +57,11 @@ impl Region {
     pub(crate) fn relation(&self, cap: &Cap) -> Relation {
         match self {
             Region::Circle(circle) => circle.relation(cap),
-            Region::Box(sky_box) => sky_box
-                .bounds()
-                .map_or(Relation::Outside, |bounds| bounds.relation(cap)),
+            Region::Box(sky_box) => sky_box.bounds().map_or(Relation::Outside, |bounds| bounds.relation(cap)),
             Region::Ellipse(ellipse) => ellipse.relation(cap),
             Region::Polygon(polygon) => polygon.relation(cap),
             Region::Moc(moc) => moc.relation(cap),
-            Region::RaDec(range) => range
-                .bounds()
-                .map_or(Relation::Outside, |bounds| bounds.relation(cap)),
+            Region::RaDec(range) => range.bounds().map_or(Relation::Outside, |bounds| bounds.relation(cap)),
             Region::AllSky => Relation::Inside,
         }
     }
@@ -130,20 +126,13 @@ pub(crate) struct RaDecBox {
 impl RaDecBox {
     fn relation(&self, cap: &Cap) -> Relation {
         let other = cap.bounding_box();
-        if other.dec_max < self.dec_min
-            || other.dec_min > self.dec_max
-            || !other.ra.intersects(self.ra)
-        {
+        if other.dec_max < self.dec_min || other.dec_min > self.dec_max || !other.ra.intersects(self.ra) {
             return Relation::Outside;
         }
         // The cap's box is clipped to the poles before it is compared.
         let north = other.dec_max.min(90.0) <= self.dec_max;
         let south = other.dec_min.max(-90.0) >= self.dec_min;
-        if north && south && self.ra.holds(other.ra) {
-            Relation::Inside
-        } else {
-            Relation::Partial
-        }
+        if north && south && self.ra.holds(other.ra) { Relation::Inside } else { Relation::Partial }
     }
 
     fn scale_rad(&self) -> f64 {
@@ -151,11 +140,7 @@ impl RaDecBox {
         let widest = if self.dec_min <= 0.0 && self.dec_max >= 0.0 {
             1.0
         } else {
-            self.dec_min
-                .abs()
-                .min(self.dec_max.abs())
-                .to_radians()
-                .cos()
+            self.dec_min.abs().min(self.dec_max.abs()).to_radians().cos()
         };
         (0.5 * height.max(self.ra.width() * widest)).to_radians()
     }

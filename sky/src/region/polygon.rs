@@ -27,9 +27,7 @@ impl ConvexPolygon {
     /// is not convex, has no area, or does not fit in a hemisphere.
     pub fn new(vertices: &[Position]) -> Result<ConvexPolygon, SkyError> {
         let vertices = match vertices {
-            [first, middle @ .., last] if !middle.is_empty() && first == last => {
-                &vertices[..vertices.len() - 1]
-            }
+            [first, middle @ .., last] if !middle.is_empty() && first == last => &vertices[..vertices.len() - 1],
             _ => vertices,
         };
         if vertices.len() < 3 || vertices.len() > MOST_VERTICES {
@@ -43,10 +41,7 @@ impl ConvexPolygon {
         for (i, corner) in corners.iter().enumerate() {
             let next = corners[(i + 1) % corners.len()];
             normals.push(corner.great_circle_normal(next).ok_or_else(|| {
-                SkyError::Polygon(format!(
-                    "vertex {} coincides with the next or is opposite to it",
-                    i + 1
-                ))
+                SkyError::Polygon(format!("vertex {} coincides with the next or is opposite to it", i + 1))
             })?);
         }
         let inward = oriented(normals, &corners)?;
@@ -68,11 +63,7 @@ impl ConvexPolygon {
         if !self.cap.meets(cap) {
             return Relation::Outside;
         }
-        let reach = if cap.radius_rad < std::f64::consts::FRAC_PI_2 {
-            cap.radius_rad.sin()
-        } else {
-            1.0
-        };
+        let reach = if cap.radius_rad < std::f64::consts::FRAC_PI_2 { cap.radius_rad.sin() } else { 1.0 };
         let mut relation = Relation::Inside;
         for normal in &self.inward {
             let height = normal.dot(cap.center);
@@ -102,9 +93,7 @@ fn oriented(normals: Vec<UnitVector>, corners: &[UnitVector]) -> Result<Vec<Unit
         flat |= away <= FLAT_RAD;
     }
     if flat {
-        return Err(SkyError::Polygon(
-            "its vertices lie on one great circle, so it has no area".to_owned(),
-        ));
+        return Err(SkyError::Polygon("its vertices lie on one great circle, so it has no area".to_owned()));
     }
     if lowest >= -FLAT_RAD {
         Ok(normals)
@@ -112,35 +101,22 @@ fn oriented(normals: Vec<UnitVector>, corners: &[UnitVector]) -> Result<Vec<Unit
         Ok(normals.into_iter().map(UnitVector::opposite).collect())
     } else {
         Err(SkyError::Polygon(
-            "an edge has vertices on both sides; give the corners of a convex shape in order"
-                .to_owned(),
+            "an edge has vertices on both sides; give the corners of a convex shape in order".to_owned(),
         ))
     }
 }
 
 /// A cap that holds the polygon. A cap smaller than a hemisphere is convex, so holding the corners is enough.
 fn bounding_cap(inward: &[UnitVector], corners: &[UnitVector]) -> Result<Cap, SkyError> {
-    let too_large = || {
-        SkyError::Polygon(
-            "it does not fit in a hemisphere; cut it into smaller polygons".to_owned(),
-        )
-    };
+    let too_large = || SkyError::Polygon("it does not fit in a hemisphere; cut it into smaller polygons".to_owned());
     let mut best: Option<Cap> = None;
     // The mean of the corners is the tighter centre; the mean of the normals sees every corner of any convex
     // polygon within 90 degrees.
-    for center in [UnitVector::mean(corners), UnitVector::mean(inward)]
-        .into_iter()
-        .flatten()
-    {
-        let radius_rad = corners
-            .iter()
-            .map(|corner| center.angle_rad(*corner))
-            .fold(0.0, f64::max)
-            + SLACK_RAD;
+    for center in [UnitVector::mean(corners), UnitVector::mean(inward)].into_iter().flatten() {
+        let radius_rad = corners.iter().map(|corner| center.angle_rad(*corner)).fold(0.0, f64::max) + SLACK_RAD;
         if best.is_none_or(|cap| radius_rad < cap.radius_rad) {
             best = Some(Cap { center, radius_rad });
         }
     }
-    best.filter(|cap| cap.radius_rad < std::f64::consts::FRAC_PI_2)
-        .ok_or_else(too_large)
+    best.filter(|cap| cap.radius_rad < std::f64::consts::FRAC_PI_2).ok_or_else(too_large)
 }

@@ -44,8 +44,7 @@ impl RaDecRange {
     /// stored 360 is the same position.
     pub fn contains(&self, p: Position) -> bool {
         let (ra, dec) = (p.ra().0, p.dec().0);
-        let in_ra = between(ra, self.ra_min, self.ra_max)
-            || (ra == 0.0 && between(360.0, self.ra_min, self.ra_max));
+        let in_ra = between(ra, self.ra_min, self.ra_max) || (ra == 0.0 && between(360.0, self.ra_min, self.ra_max));
         in_ra && between(dec, self.dec_min, self.dec_max)
     }
 

@@ -24,29 +24,14 @@ impl SkyBox {
     /// # Errors
     /// Where a number is not finite, a declination is outside [-90, 90], or `ra_min > ra_max` while one of
     /// them is outside [0, 360] (which would leave open which way round is meant).
-    pub fn new(
-        ra_min: Degrees,
-        dec_min: Degrees,
-        ra_max: Degrees,
-        dec_max: Degrees,
-    ) -> Result<SkyBox, SkyError> {
-        let (west, east) = (
-            finite("right ascension", ra_min.0)?,
-            finite("right ascension", ra_max.0)?,
-        );
+    pub fn new(ra_min: Degrees, dec_min: Degrees, ra_max: Degrees, dec_max: Degrees) -> Result<SkyBox, SkyError> {
+        let (west, east) = (finite("right ascension", ra_min.0)?, finite("right ascension", ra_max.0)?);
         let (dec_min, dec_max) = (declination(dec_min.0)?, declination(dec_max.0)?);
         if east < west && (east < 0.0 || west > 360.0) {
-            return Err(SkyError::BoxOutOfOrder {
-                ra_min: west,
-                ra_max: east,
-            });
+            return Err(SkyError::BoxOutOfOrder { ra_min: west, ra_max: east });
         }
         let ra = (east - west < 360.0).then(|| (reduce_ra(west), reduce_ra(east)));
-        Ok(SkyBox {
-            ra,
-            dec_min,
-            dec_max,
-        })
+        Ok(SkyBox { ra, dec_min, dec_max })
     }
 
     /// Whether the position is in the box.
@@ -62,13 +47,7 @@ impl SkyBox {
 
     /// The box, or none where it is empty.
     pub(crate) fn bounds(&self) -> Option<RaDecBox> {
-        let ra = self.ra.map_or(RaInterval::FULL, |(west, east)| {
-            RaInterval::eastward(west, east)
-        });
-        (self.dec_min <= self.dec_max).then_some(RaDecBox {
-            ra,
-            dec_min: self.dec_min,
-            dec_max: self.dec_max,
-        })
+        let ra = self.ra.map_or(RaInterval::FULL, |(west, east)| RaInterval::eastward(west, east));
+        (self.dec_min <= self.dec_max).then_some(RaDecBox { ra, dec_min: self.dec_min, dec_max: self.dec_max })
     }
 }

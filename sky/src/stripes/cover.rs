@@ -16,28 +16,20 @@ const MARGIN_DEG: f64 = 1e-9;
 pub(super) fn cover(layout: &Layout, region: &Region) -> Vec<ChunkId> {
     let mut found = Vec::new();
     match region {
-        Region::AllSky => visit_box(layout, whole_sky(), &mut |stripe, chunk| {
-            found.push(id(layout, stripe, chunk))
-        }),
+        Region::AllSky => visit_box(layout, whole_sky(), &mut |stripe, chunk| found.push(id(layout, stripe, chunk))),
         Region::Box(sky_box) => {
             if let Some(bounds) = sky_box.bounds() {
-                visit_box(layout, bounds, &mut |stripe, chunk| {
-                    found.push(id(layout, stripe, chunk))
-                });
+                visit_box(layout, bounds, &mut |stripe, chunk| found.push(id(layout, stripe, chunk)));
             }
         }
         Region::RaDec(range) => {
             if let Some(bounds) = range.bounds() {
-                visit_box(layout, bounds, &mut |stripe, chunk| {
-                    found.push(id(layout, stripe, chunk))
-                });
+                visit_box(layout, bounds, &mut |stripe, chunk| found.push(id(layout, stripe, chunk)));
             }
         }
         // The arcs of a circle in each stripe are exact.
         Region::Circle(circle) => {
-            visit_cap(layout, &circle.cap(), &mut |stripe, chunk| {
-                found.push(id(layout, stripe, chunk))
-            });
+            visit_cap(layout, &circle.cap(), &mut |stripe, chunk| found.push(id(layout, stripe, chunk)));
         }
         Region::Ellipse(ellipse) => look_closer(layout, region, &[ellipse.cap()], &mut found),
         Region::Polygon(polygon) => look_closer(layout, region, &[polygon.cap()], &mut found),
@@ -53,18 +45,12 @@ fn id(layout: &Layout, stripe: usize, chunk: u32) -> ChunkId {
 }
 
 fn whole_sky() -> RaDecBox {
-    RaDecBox {
-        ra: RaInterval::FULL,
-        dec_min: -90.0,
-        dec_max: 90.0,
-    }
+    RaDecBox { ra: RaInterval::FULL, dec_min: -90.0, dec_max: 90.0 }
 }
 
 fn visit_box(layout: &Layout, bounds: RaDecBox, visit: &mut dyn FnMut(usize, u32)) {
     for stripe in layout.stripes_between(bounds.dec_min - MARGIN_DEG, bounds.dec_max + MARGIN_DEG) {
-        layout.visit_chunks(stripe, bounds.ra.widened(MARGIN_DEG), &mut |chunk| {
-            visit(stripe, chunk)
-        });
+        layout.visit_chunks(stripe, bounds.ra.widened(MARGIN_DEG), &mut |chunk| visit(stripe, chunk));
     }
 }
 
@@ -72,10 +58,7 @@ fn visit_box(layout: &Layout, bounds: RaDecBox, visit: &mut dyn FnMut(usize, u32
 fn visit_cap(layout: &Layout, cap: &Cap, visit: &mut dyn FnMut(usize, u32)) {
     let dec = cap.center.z.atan2(cap.center.x.hypot(cap.center.y));
     let ra = cap.center.y.atan2(cap.center.x).to_degrees();
-    let (south, north) = (
-        (dec - cap.radius_rad).to_degrees(),
-        (dec + cap.radius_rad).to_degrees(),
-    );
+    let (south, north) = ((dec - cap.radius_rad).to_degrees(), (dec + cap.radius_rad).to_degrees());
     // The declination where the circle is widest in right ascension; it has none where it holds a pole.
     let widest = (dec.sin() / cap.radius_rad.cos()).clamp(-1.0, 1.0).asin();
     for stripe in layout.stripes_between(south - 2.0 * MARGIN_DEG, north + 2.0 * MARGIN_DEG) {
@@ -86,9 +69,7 @@ fn visit_cap(layout: &Layout, cap: &Cap, visit: &mut dyn FnMut(usize, u32)) {
             .into_iter()
             .map(|at| half_width_deg(dec, cap.radius_rad, at))
             .fold(0.0, f64::max);
-        layout.visit_chunks(stripe, RaInterval::around(ra, half_width), &mut |chunk| {
-            visit(stripe, chunk)
-        });
+        layout.visit_chunks(stripe, RaInterval::around(ra, half_width), &mut |chunk| visit(stripe, chunk));
     }
 }
 
@@ -110,19 +91,13 @@ fn half_width_deg(center_dec: f64, radius: f64, at_dec: f64) -> f64 {
 fn look_closer(layout: &Layout, region: &Region, caps: &[Cap], found: &mut Vec<ChunkId>) {
     let mut candidates = Vec::new();
     for cap in caps {
-        visit_cap(layout, cap, &mut |stripe, chunk| {
-            candidates.push((stripe, chunk))
-        });
+        visit_cap(layout, cap, &mut |stripe, chunk| candidates.push((stripe, chunk)));
     }
     candidates.sort_unstable();
     candidates.dedup();
     for (stripe, chunk) in candidates {
         let patch = layout.chunk_box(stripe, chunk);
-        if touches(
-            region,
-            &patch,
-            tolerance_rad(region.scale_rad(), patch.cap().radius_rad),
-        ) {
+        if touches(region, &patch, tolerance_rad(region.scale_rad(), patch.cap().radius_rad)) {
             found.push(id(layout, stripe, chunk));
         }
     }
@@ -153,30 +128,15 @@ impl Patch for ChunkBox {
     fn cap(&self) -> Cap {
         let (ra_mid, dec_mid) = self.middle();
         if self.ra_max - self.ra_min > 180.0 {
-            let (z, reach) = if dec_mid >= 0.0 {
-                (1.0, 90.0 - self.dec_min)
-            } else {
-                (-1.0, self.dec_max + 90.0)
-            };
-            return Cap {
-                center: UnitVector { x: 0.0, y: 0.0, z },
-                radius_rad: (reach + MARGIN_DEG).to_radians(),
-            };
+            let (z, reach) = if dec_mid >= 0.0 { (1.0, 90.0 - self.dec_min) } else { (-1.0, self.dec_max + 90.0) };
+            return Cap { center: UnitVector { x: 0.0, y: 0.0, z }, radius_rad: (reach + MARGIN_DEG).to_radians() };
         }
         let center = UnitVector::from_radians(ra_mid.to_radians(), dec_mid.to_radians());
         let radius_rad = [self.dec_min, self.dec_max]
             .into_iter()
-            .map(|dec| {
-                center.angle_rad(UnitVector::from_radians(
-                    self.ra_min.to_radians(),
-                    dec.to_radians(),
-                ))
-            })
+            .map(|dec| center.angle_rad(UnitVector::from_radians(self.ra_min.to_radians(), dec.to_radians())))
             .fold(0.0, f64::max);
-        Cap {
-            center,
-            radius_rad: radius_rad + MARGIN_DEG.to_radians(),
-        }
+        Cap { center, radius_rad: radius_rad + MARGIN_DEG.to_radians() }
     }
 
     fn center(&self) -> Position {
@@ -189,11 +149,7 @@ impl Patch for ChunkBox {
         let widest = if self.dec_min < 0.0 && self.dec_max > 0.0 {
             1.0
         } else {
-            self.dec_min
-                .abs()
-                .min(self.dec_max.abs())
-                .to_radians()
-                .cos()
+            self.dec_min.abs().min(self.dec_max.abs()).to_radians().cos()
         };
         let width = (self.ra_max - self.ra_min) * widest;
         let height = self.dec_max - self.dec_min;
@@ -204,28 +160,19 @@ impl Patch for ChunkBox {
         } else {
             2
         };
-        Some(std::array::from_fn(|i| {
-            self.part(i % columns, columns, i / columns, 4 / columns)
-        }))
+        Some(std::array::from_fn(|i| self.part(i % columns, columns, i / columns, 4 / columns)))
     }
 }
 
 impl ChunkBox {
     fn middle(&self) -> (f64, f64) {
-        (
-            0.5 * (self.ra_min + self.ra_max),
-            0.5 * (self.dec_min + self.dec_max),
-        )
+        (0.5 * (self.ra_min + self.ra_max), 0.5 * (self.dec_min + self.dec_max))
     }
 
     /// The part at a column and a row of so many.
     fn part(&self, column: usize, columns: usize, row: usize, rows: usize) -> ChunkBox {
         let cut = |from: f64, to: f64, i: usize, of: usize| {
-            if i == of {
-                to
-            } else {
-                from + (to - from) * i as f64 / of as f64
-            }
+            if i == of { to } else { from + (to - from) * i as f64 / of as f64 }
         };
         ChunkBox {
             ra_min: cut(self.ra_min, self.ra_max, column, columns),

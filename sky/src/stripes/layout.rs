@@ -48,11 +48,7 @@ pub(super) struct SubStripe {
 }
 
 impl Layout {
-    pub(super) fn new(
-        stripes: u32,
-        sub_stripes: u32,
-        overlap_deg: f64,
-    ) -> Result<Layout, SkyError> {
+    pub(super) fn new(stripes: u32, sub_stripes: u32, overlap_deg: f64) -> Result<Layout, SkyError> {
         let fault = |text: String| Err(SkyError::Scheme(text));
         if !(1..=MOST_STRIPES).contains(&stripes) || sub_stripes == 0 {
             return fault(format!(
@@ -60,16 +56,12 @@ impl Layout {
             ));
         }
         if !(0.0..=10.0).contains(&overlap_deg) {
-            return fault(format!(
-                "the overlap radius of {overlap_deg} deg is outside [0, 10] deg"
-            ));
+            return fault(format!("the overlap radius of {overlap_deg} deg is outside [0, 10] deg"));
         }
         let sub_stripe_count = u64::from(stripes) * u64::from(sub_stripes);
         let sub_stripe_height = 180.0 / sub_stripe_count as f64;
         if sub_stripe_height < ARCSEC_DEG {
-            return fault(format!(
-                "{sub_stripe_count} sub-stripes are each lower than an arcsecond; take fewer"
-            ));
+            return fault(format!("{sub_stripe_count} sub-stripes are each lower than an arcsecond; take fewer"));
         }
         if sub_stripe_height < overlap_deg {
             return fault(format!(
@@ -88,11 +80,7 @@ impl Layout {
         let stripe_height = 180.0 / f64::from(stripes);
         for stripe in 0..stripes {
             let (south, north) = (f64::from(stripe), f64::from(stripe + 1));
-            let chunks = segments(
-                south * stripe_height - 90.0,
-                north * stripe_height - 90.0,
-                stripe_height,
-            );
+            let chunks = segments(south * stripe_height - 90.0, north * stripe_height - 90.0, stripe_height);
             layout.chunks_per_stripe.push(chunks);
             for row in stripe * sub_stripes..(stripe + 1) * sub_stripes {
                 layout.add_sub_stripe(row, chunks)?;
@@ -106,9 +94,7 @@ impl Layout {
         let dec_max = f64::from(row + 1) * self.sub_stripe_height - 90.0;
         let sub_chunks_per_chunk = segments(dec_min, dec_max, self.sub_stripe_height) / chunks;
         if sub_chunks_per_chunk == 0 {
-            return Err(SkyError::Scheme(format!(
-                "sub-stripe {row} has no sub-chunks; take more sub-stripes"
-            )));
+            return Err(SkyError::Scheme(format!("sub-stripe {row} has no sub-chunks; take more sub-stripes")));
         }
         let sub_chunk_width = 360.0 / f64::from(sub_chunks_per_chunk * chunks);
         let alpha = ra_reach(self.overlap_deg, dec_min.abs().max(dec_max.abs()));
@@ -120,11 +106,7 @@ impl Layout {
             )));
         }
         self.most_sub_chunks = self.most_sub_chunks.max(sub_chunks_per_chunk);
-        self.rows.push(SubStripe {
-            sub_chunks_per_chunk,
-            sub_chunk_width,
-            alpha,
-        });
+        self.rows.push(SubStripe { sub_chunks_per_chunk, sub_chunk_width, alpha });
         Ok(())
     }
 
@@ -149,8 +131,7 @@ impl Layout {
     }
 
     pub(super) fn sub_chunks_in(&self, sub_stripe: usize) -> u32 {
-        self.chunks_per_stripe[self.stripe_of(sub_stripe)]
-            * self.rows[sub_stripe].sub_chunks_per_chunk
+        self.chunks_per_stripe[self.stripe_of(sub_stripe)] * self.rows[sub_stripe].sub_chunks_per_chunk
     }
 
     pub(super) fn stripe_of(&self, sub_stripe: usize) -> usize {
@@ -171,10 +152,7 @@ impl Layout {
     pub(super) fn locate(&self, ra: f64, dec: f64) -> Place {
         let sub_stripe = self.sub_stripe_at(dec);
         let sub_chunk = (ra / self.rows[sub_stripe].sub_chunk_width).floor() as u32;
-        self.sub_chunk(
-            sub_stripe,
-            sub_chunk.min(self.sub_chunks_in(sub_stripe) - 1),
-        )
+        self.sub_chunk(sub_stripe, sub_chunk.min(self.sub_chunks_in(sub_stripe) - 1))
     }
 
     /// The sub-stripe that holds a declination; those beyond a pole are in the last one there.
@@ -221,11 +199,7 @@ impl Layout {
     }
 
     /// The stripes that have a declination between two, from the south.
-    pub(super) fn stripes_between(
-        &self,
-        dec_min: f64,
-        dec_max: f64,
-    ) -> std::ops::RangeInclusive<usize> {
+    pub(super) fn stripes_between(&self, dec_min: f64, dec_max: f64) -> std::ops::RangeInclusive<usize> {
         let stripe = |dec: f64| self.stripe_of(self.sub_stripe_at(dec));
         stripe(dec_min)..=stripe(dec_max)
     }

@@ -38,9 +38,7 @@ impl Stripes {
     /// the overlap is negative, above 10 degrees, or larger than a sub-chunk.
     pub fn new(stripes: u32, sub_stripes: u32, overlap: Degrees) -> Result<Stripes, SkyError> {
         finite("overlap", overlap.0)?;
-        Ok(Stripes {
-            layout: Layout::new(stripes, sub_stripes, overlap.0)?,
-        })
+        Ok(Stripes { layout: Layout::new(stripes, sub_stripes, overlap.0)? })
     }
 
     /// The sub-chunks whose overlap holds the position, in the order Qserv's partitioner finds them, each once.
@@ -48,14 +46,13 @@ impl Stripes {
     /// Among them are sub-chunks of the position's own chunk; its own sub-chunk is not.
     pub fn sub_chunk_overlaps(&self, p: Position) -> Vec<Location> {
         let mut found: Vec<Location> = Vec::new();
-        self.layout
-            .visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
-                let location = self.location(place);
-                // Where a sub-stripe has two sub-chunks, one is both to the left and to the right.
-                if !found.contains(&location) {
-                    found.push(location);
-                }
-            });
+        self.layout.visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
+            let location = self.location(place);
+            // Where a sub-stripe has two sub-chunks, one is both to the left and to the right.
+            if !found.contains(&location) {
+                found.push(location);
+            }
+        });
         found
     }
 
@@ -68,9 +65,7 @@ impl Stripes {
 
     /// The stripe and the place in it of a chunk that exists.
     fn place(&self, chunk: ChunkId) -> Result<(usize, u32), SkyError> {
-        self.layout
-            .chunk_place(chunk.0)
-            .ok_or(SkyError::UnknownChunk(chunk))
+        self.layout.chunk_place(chunk.0).ok_or(SkyError::UnknownChunk(chunk))
     }
 }
 
@@ -86,12 +81,11 @@ impl Scheme for Stripes {
     fn overlaps(&self, p: Position, out: &mut Vec<ChunkId>) {
         out.clear();
         let own = self.layout.locate(p.ra().0, p.dec().0);
-        self.layout
-            .visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
-                if (place.stripe, place.chunk) != (own.stripe, own.chunk) {
-                    out.push(ChunkId(self.layout.chunk_id(place.stripe, place.chunk)));
-                }
-            });
+        self.layout.visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
+            if (place.stripe, place.chunk) != (own.stripe, own.chunk) {
+                out.push(ChunkId(self.layout.chunk_id(place.stripe, place.chunk)));
+            }
+        });
         out.sort_unstable();
         out.dedup();
     }
@@ -102,10 +96,9 @@ impl Scheme for Stripes {
         };
         let own = self.layout.locate(p.ra().0, p.dec().0);
         let mut found = false;
-        self.layout
-            .visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
-                found |= (place.stripe, place.chunk) == wanted;
-            });
+        self.layout.visit_overlaps(p.ra().0, p.dec().0, &mut |place| {
+            found |= (place.stripe, place.chunk) == wanted;
+        });
         found && (own.stripe, own.chunk) != wanted
     }
 
@@ -114,13 +107,10 @@ impl Scheme for Stripes {
         const MARGIN_DEG: f64 = 1e-9;
         let (stripe, own) = self.place(chunk)?;
         let bounds = self.layout.chunk_box(stripe, own);
-        let ra =
-            RaInterval::of_width(bounds.ra_min, bounds.ra_max - bounds.ra_min).widened(MARGIN_DEG);
+        let ra = RaInterval::of_width(bounds.ra_min, bounds.ra_max - bounds.ra_min).widened(MARGIN_DEG);
         let mut found = Vec::new();
         for beside in stripe.saturating_sub(1)..=(stripe + 1).min(self.layout.stripes() - 1) {
-            self.layout.visit_chunks(beside, ra, &mut |place| {
-                found.push(ChunkId(self.layout.chunk_id(beside, place)))
-            });
+            self.layout.visit_chunks(beside, ra, &mut |place| found.push(ChunkId(self.layout.chunk_id(beside, place))));
         }
         found.sort_unstable();
         found.dedup();
@@ -142,18 +132,14 @@ impl Scheme for Stripes {
     fn area(&self, chunk: ChunkId) -> Result<f64, SkyError> {
         let (stripe, place) = self.place(chunk)?;
         let bounds = self.layout.chunk_box(stripe, place);
-        let height =
-            (bounds.dec_max.to_radians().sin() - bounds.dec_min.to_radians().sin()).to_degrees();
+        let height = (bounds.dec_max.to_radians().sin() - bounds.dec_min.to_radians().sin()).to_degrees();
         Ok((bounds.ra_max - bounds.ra_min) * height)
     }
 
     fn chunks(&self) -> Vec<ChunkId> {
         let mut chunks = Vec::new();
         for stripe in 0..self.layout.stripes() {
-            chunks.extend(
-                (0..self.layout.chunks_in(stripe))
-                    .map(|chunk| ChunkId(self.layout.chunk_id(stripe, chunk))),
-            );
+            chunks.extend((0..self.layout.chunks_in(stripe)).map(|chunk| ChunkId(self.layout.chunk_id(stripe, chunk))));
         }
         chunks
     }

@@ -10,7 +10,6 @@ mod keys_and_tables;
 mod lifecycle;
 mod metadata;
 mod prepared;
-mod relay;
 mod sql_info;
 mod statements;
 mod tickets;

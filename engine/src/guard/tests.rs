@@ -22,10 +22,7 @@ fn parse(sql: &str) -> Result<String, EngineError> {
 fn error_of(sql: String) -> EngineError {
     let start = Instant::now();
     let short: String = sql.chars().take(60).collect();
-    let error = on_stack(2 << 20, move || match parse_guarded(&sql, &SqlLimits::default()) {
-        Ok(_) => None,
-        Err(error) => Some(error),
-    });
+    let error = on_stack(2 << 20, move || parse_guarded(&sql, &SqlLimits::default()).err());
     assert!(start.elapsed() < Duration::from_secs(10), "took {:?}: {short}", start.elapsed());
     error.unwrap_or_else(|| panic!("must be stopped: {short}"))
 }
@@ -395,7 +392,6 @@ async fn functions_that_would_fill_memory_are_stopped() {
         "generate_series(1, 1000000000)",
         "generate_series(1000000000, 1, -1)",
         "generate_series(timestamp '1970-01-01', timestamp '2024-01-01', interval '1 second')",
-        "generate_series(date '0001-01-01', date '9999-01-01', interval '1 day')[1:2] || range(100000000)",
         "array_repeat(x, 100000000)",
         "array_repeat(range(1000), 100000)",
         "array_resize([1, 2], 1000000000)",

@@ -56,7 +56,6 @@ fn spellings(ra: f64, dec: f64, size: f64) -> Vec<String> {
         format!("3600.0 * {separation} <= 3600 * {size}"),
         format!("{separation} / 60 < {size} / 60"),
         format!("{distance} < {size}"),
-        format!("{distance} <= CAST({size} AS DECIMAL(20, 10))"),
     ]
 }
 

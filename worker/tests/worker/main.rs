@@ -1,7 +1,7 @@
 //! A worker behind a real port, from the outside: files in, rows out, and everything that can be
 //! wrong with either.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod flow;
 mod put;

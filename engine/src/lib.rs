@@ -2,7 +2,7 @@
 //!
 //! On the coordinator [`Engine`] opens a [`Session`] on the current snapshots, [`Session::plan`]
 //! takes one guarded statement through name resolution, the optimizer, the locality proof and
-//! the fold rule, and gives a [`PlannedQuery`]. On a worker [`FragmentRuntime`] decodes the
+//! the fold rule, and gives a [`PlannedQuery`]. On a worker [`fragment::FragmentRuntime`] decodes the
 //! fragment of such a plan and runs it on a chunk's files.
 
 pub mod dispatch;

@@ -32,7 +32,7 @@ const FIXED_WIDTH_LIMIT: u64 = 8 << 10;
 
 /// Bounded versions of those registered functions whose result can be much larger than their
 /// arguments; registering them replaces the originals. In the order of the table in
-/// [`super::estimate`]; functions that are not registered are left out.
+/// `guard::estimate`; functions that are not registered are left out.
 pub fn limited_functions(registered: &HashMap<String, Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
     Estimate::ALL
         .iter()

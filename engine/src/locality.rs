@@ -16,7 +16,7 @@ use skyflight_catalog::TableKind;
 use skyflight_sky::ChunkId;
 
 use crate::plan::local::{ChunkChoice, ChunkLocal};
-use crate::prune::{ChunkSet, chunks_of};
+use crate::prune::{ChunkSet, area_of};
 use crate::tables::{DatabaseIndex, SkyTable, contains_subquery};
 
 /// What an output column of a local sub-plan is to the sky.
@@ -163,7 +163,8 @@ fn sky_table(provider: &Arc<dyn TableProvider>) -> Option<Arc<SkyTable>> {
     any.downcast::<SkyTable>().ok()
 }
 
-fn role_of(table: &SkyTable, column: &str) -> Option<Role> {
+/// What a column of a table is to the sky.
+pub(crate) fn role_of(table: &SkyTable, column: &str) -> Option<Role> {
     if table.locality_key().is_some_and(|(key, _)| key == column) {
         return Some(Role::Key);
     }
@@ -187,13 +188,13 @@ fn predicate_chunks(predicate: &Expr, schema: &DFSchema, local: &Local) -> Chunk
 
 fn chunks_where(predicate: &Expr, schema: &DFSchema, columns: &[Option<Origin>], local: &Local) -> ChunkSet {
     match local.database.as_ref().and_then(|d| d.scheme.as_ref()) {
-        Some(scheme) => chunks_of(predicate, scheme.as_ref(), &|expr| origin_of(expr, schema, columns)),
+        Some(scheme) => area_of(predicate, &|expr| origin_of(expr, schema, columns)).chunks(scheme.as_ref()),
         None => ChunkSet::All,
     }
 }
 
 /// The origin of an expression that passes a column through unchanged.
-fn origin_of(expr: &Expr, schema: &DFSchema, columns: &[Option<Origin>]) -> Option<Origin> {
+pub(crate) fn origin_of(expr: &Expr, schema: &DFSchema, columns: &[Option<Origin>]) -> Option<Origin> {
     match expr {
         Expr::Column(column) => columns.get(index_of(schema, column)?).copied().flatten(),
         Expr::Alias(alias) => origin_of(&alias.expr, schema, columns),

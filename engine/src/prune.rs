@@ -1,13 +1,13 @@
-//! From ordinary predicates to chunks.
+//! From ordinary predicates to an area of sky, and from that to chunks and to pages of their files.
 //!
-//! A predicate chooses chunks conservatively: it may keep a chunk that has no matching row, never
+//! A predicate chooses conservatively: it may keep a chunk or a page that has no matching row, never
 //! drop one that has. A dropped chunk is a silently wrong answer.
 
 use std::collections::{BTreeMap, HashMap};
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use skyflight_sky::{ChunkId, Degrees, RaDecRange, Region, Scheme};
+use skyflight_sky::{ChunkId, Degrees, MocRegion, RaDecRange, Region, Scheme};
 
 use crate::functions::region_predicate;
 use crate::locality::{Origin, Role};
@@ -45,9 +45,78 @@ impl ChunkSet {
     }
 }
 
-/// The chunks in which `predicate` can be true. `origin` tells where a column of the predicate
-/// comes from; only a director's own position says anything about its chunk.
-pub(crate) fn chunks_of(predicate: &Expr, scheme: &dyn Scheme, origin: &dyn Fn(&Expr) -> Option<Origin>) -> ChunkSet {
+/// Where on the sky rows can lie that a predicate lets through: never too little, maybe too much.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Area {
+    /// Nothing is known.
+    AllSky,
+    /// No row passes.
+    Nowhere,
+    Region(Region),
+    /// In each of these.
+    All(Vec<Area>),
+    /// In one of these.
+    Any(Vec<Area>),
+}
+
+impl Area {
+    fn and(self, other: Area) -> Area {
+        match (self, other) {
+            (Area::Nowhere, _) | (_, Area::Nowhere) => Area::Nowhere,
+            (Area::AllSky, area) | (area, Area::AllSky) => area,
+            (Area::All(mut areas), area) => {
+                areas.push(area);
+                Area::All(areas)
+            }
+            (first, second) => Area::All(vec![first, second]),
+        }
+    }
+
+    fn or(self, other: Area) -> Area {
+        match (self, other) {
+            (Area::AllSky, _) | (_, Area::AllSky) => Area::AllSky,
+            (Area::Nowhere, area) | (area, Area::Nowhere) => area,
+            (Area::Any(mut areas), area) => {
+                areas.push(area);
+                Area::Any(areas)
+            }
+            (first, second) => Area::Any(vec![first, second]),
+        }
+    }
+
+    /// The chunks that hold the area.
+    pub(crate) fn chunks(&self, scheme: &dyn Scheme) -> ChunkSet {
+        match self {
+            Area::AllSky => ChunkSet::All,
+            Area::Nowhere => ChunkSet::Some(Vec::new()),
+            Area::Region(region) => ChunkSet::Some(scheme.cover(region)),
+            Area::All(areas) => areas.iter().fold(ChunkSet::All, |set, area| set.intersect(area.chunks(scheme))),
+            Area::Any(areas) => {
+                areas.iter().fold(ChunkSet::Some(Vec::new()), |set, area| set.union(area.chunks(scheme)))
+            }
+        }
+    }
+
+    /// The HEALPix cells that hold the area; `None` where that is all of them.
+    pub(crate) fn cells(&self) -> Option<MocRegion> {
+        match self {
+            Area::AllSky => None,
+            Area::Nowhere => Some(MocRegion::default()),
+            Area::Region(region) => Some(MocRegion::covering(region, COVER_CELLS)),
+            Area::All(areas) => areas.iter().filter_map(Area::cells).reduce(|a, b| a.intersection(&b)),
+            Area::Any(areas) => {
+                areas.iter().map(Area::cells).try_fold(MocRegion::default(), |all, cells| Some(all.union(&cells?)))
+            }
+        }
+    }
+}
+
+/// Finer covers cost more to make than the pages they leave out.
+const COVER_CELLS: usize = 64;
+
+/// The area in which `predicate` can be true. `origin` tells where a column of the predicate comes
+/// from; only a director's own position says anything about its place.
+pub(crate) fn area_of(predicate: &Expr, origin: &dyn Fn(&Expr) -> Option<Origin>) -> Area {
     match predicate {
         Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => {
             let mut conjuncts = Vec::new();
@@ -55,21 +124,21 @@ pub(crate) fn chunks_of(predicate: &Expr, scheme: &dyn Scheme, origin: &dyn Fn(&
             let regions = conjuncts
                 .iter()
                 .filter(|c| bound(c, origin).is_none())
-                .fold(ChunkSet::All, |set, c| set.intersect(chunks_of(c, scheme, origin)));
-            regions.intersect(ranges(&conjuncts, scheme, origin))
+                .fold(Area::AllSky, |area, c| area.and(area_of(c, origin)));
+            regions.and(ranges(&conjuncts, origin))
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            let left = chunks_of(left, scheme, origin);
-            if left == ChunkSet::All {
-                return ChunkSet::All;
+            let left = area_of(left, origin);
+            if left == Area::AllSky {
+                return Area::AllSky;
             }
-            left.union(chunks_of(right, scheme, origin))
+            left.or(area_of(right, origin))
         }
-        Expr::Literal(ScalarValue::Boolean(Some(false) | None), _) => ChunkSet::Some(Vec::new()),
-        Expr::Alias(alias) => chunks_of(&alias.expr, scheme, origin),
+        Expr::Literal(ScalarValue::Boolean(Some(false) | None), _) => Area::Nowhere,
+        Expr::Alias(alias) => area_of(&alias.expr, origin),
         other => match region(other, origin) {
-            Some(region) => ChunkSet::Some(scheme.cover(&region)),
-            None => ranges(&[other], scheme, origin),
+            Some(region) => Area::Region(region),
+            None => ranges(&[other], origin),
         },
     }
 }
@@ -102,7 +171,7 @@ struct Bound {
 }
 
 /// Combines all bounds on the positions of one scan into one range of RA and Dec.
-fn ranges(conjuncts: &[&Expr], scheme: &dyn Scheme, origin: &dyn Fn(&Expr) -> Option<Origin>) -> ChunkSet {
+fn ranges(conjuncts: &[&Expr], origin: &dyn Fn(&Expr) -> Option<Origin>) -> Area {
     let mut boxes: BTreeMap<usize, HashMap<Role, (f64, f64)>> = BTreeMap::new();
     for conjunct in conjuncts {
         if let Some(bound) = bound(conjunct, origin) {
@@ -112,33 +181,33 @@ fn ranges(conjuncts: &[&Expr], scheme: &dyn Scheme, origin: &dyn Fn(&Expr) -> Op
             *high = high.min(bound.high);
         }
     }
-    boxes.into_values().fold(ChunkSet::All, |set, by_role| {
+    boxes.into_values().fold(Area::AllSky, |area, by_role| {
         let whole = (f64::NEG_INFINITY, f64::INFINITY);
         let ra = by_role.get(&Role::DirectorRa).copied().unwrap_or(whole);
         let dec = by_role.get(&Role::DirectorDec).copied().unwrap_or(whole);
-        set.intersect(range_cover(ra, dec, scheme))
+        area.and(range_area(ra, dec))
     })
 }
 
-fn range_cover(ra: (f64, f64), dec: (f64, f64), scheme: &dyn Scheme) -> ChunkSet {
+fn range_area(ra: (f64, f64), dec: (f64, f64)) -> Area {
     let dec = (dec.0.max(-90.0), dec.1.min(90.0));
     let empty = ra.0 > ra.1 || dec.0 > dec.1 || ra.0 > 360.0 || ra.1 < 0.0;
     if empty {
-        return ChunkSet::Some(Vec::new());
+        return Area::Nowhere;
     }
-    let cover = |low: f64, high: f64| {
+    let range = |low: f64, high: f64| {
         match RaDecRange::new(Some(Degrees(low)), Some(Degrees(high)), Some(Degrees(dec.0)), Some(Degrees(dec.1))) {
-            Ok(range) => ChunkSet::Some(scheme.cover(&Region::RaDec(range))),
+            Ok(range) => Area::Region(Region::RaDec(range)),
             // A range the geometry will not take prunes nothing.
-            Err(_) => ChunkSet::All,
+            Err(_) => Area::AllSky,
         }
     };
-    let chunks = cover(ra.0.max(0.0), ra.1.min(360.0));
+    let area = range(ra.0.max(0.0), ra.1.min(360.0));
     if ra.1 >= 360.0 && ra.0 > 0.0 {
         // A row stored with RA 360 lies on the meridian of RA 0.
-        return chunks.union(cover(0.0, 0.0));
+        return area.or(range(0.0, 0.0));
     }
-    chunks
+    area
 }
 
 fn bound(expr: &Expr, origin: &dyn Fn(&Expr) -> Option<Origin>) -> Option<Bound> {

@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
-use datafusion::common::DFSchema;
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::{DataFusionError, Result as PlanResult};
-use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use skyflight_catalog::{
     FileId, FileKind, Snapshot, SnapshotId, Table, TableFacts, TableKind, TableSnapshot, TransactionId, WorkerId,
@@ -18,9 +18,14 @@ use skyflight_catalog::{
 use skyflight_sky::{ChunkId, Scheme};
 
 use crate::Result;
+use crate::locality::{Origin, origin_of, role_of};
 use crate::names::{NameDatabase, NameTable};
 use crate::plan::scan::{ChunkScan, ChunkScanExec};
-use crate::schema::arrow_schema;
+use crate::prune::area_of;
+use crate::schema::{HEALPIX_COLUMN, arrow_schema};
+
+/// More ranges than this cost more per file than the pages they leave out.
+const CELL_RANGES: usize = 8;
 
 /// A snapshot arranged for planning: built once, shared by every query on it.
 #[derive(Debug)]
@@ -176,6 +181,29 @@ impl SkyTable {
         self.table.kind == TableKind::Replicated
     }
 
+    /// The condition on `_healpix_29` that follows from conditions on the position. Files are sorted
+    /// by that column, so pages can be passed over by it, where ra and dec alone would keep most.
+    fn cell_condition(&self, filters: &[Expr], schema: &DFSchema) -> Option<Expr> {
+        let (_, field) = self.schema.column_with_name(HEALPIX_COLUMN)?;
+        if self.table.kind != TableKind::Director || field.data_type() != &DataType::Int64 {
+            return None;
+        }
+        let roles: Vec<Option<Origin>> = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| role_of(self, field.name()).map(|role| Origin { scan: 0, role }))
+            .collect();
+        let area = area_of(&conjunction(filters.to_vec())?, &|expr| origin_of(expr, schema, &roles));
+        let cells = area.cells()?.coarsened(CELL_RANGES);
+        let index = || Expr::Column(Column::from_name(HEALPIX_COLUMN));
+        let within = cells.ranges29().iter().map(|range| {
+            // Indices end below 2^62.
+            index().gt_eq(lit(range.start as i64)).and(index().lt(lit(range.end as i64)))
+        });
+        Some(disjunction(within).unwrap_or_else(|| lit(false)))
+    }
+
     /// The column whose equality keeps a join inside a chunk, with the director it refers to.
     pub(crate) fn locality_key(&self) -> Option<(&str, &str)> {
         match self.table.kind {
@@ -217,8 +245,9 @@ impl TableProvider for SkyTable {
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
+        let conditions = filters.iter().cloned().chain(self.cell_condition(filters, &df_schema));
         let predicate =
-            conjunction(filters.to_vec()).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
+            conjunction(conditions).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
         let scan = ChunkScan {
             database: self.database.name.clone(),
             table: self.table.name.clone(),

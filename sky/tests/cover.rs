@@ -6,8 +6,8 @@ mod sampling;
 use proptest::prelude::*;
 use sampling::{SCHEMES, at, offset, position};
 use skyflight_sky::{
-    ChunkId, Circle, Degrees, Position, Region, SchemeSpec, healpix_center, healpix_nested_range29, nuniq_cell,
-    separation,
+    ChunkId, Circle, Degrees, MocRegion, Position, Region, SchemeSpec, healpix_center, healpix_nested_range29,
+    nuniq_cell, separation,
 };
 
 fn check(region: &Region, positions: &[Position]) -> Result<usize, TestCaseError> {
@@ -20,6 +20,13 @@ fn check(region: &Region, positions: &[Position]) -> Result<usize, TestCaseError
             let chunk = scheme.locate(*p).chunk;
             prop_assert!(cover.binary_search(&chunk).is_ok(), "{p:?} of {region:?} is in {chunk}, not in {cover:?}");
         }
+    }
+    let cells = MocRegion::covering(region, 64);
+    let coarse = cells.coarsened(8);
+    prop_assert!(coarse.ranges29().len() <= 8);
+    for p in positions {
+        prop_assert!(!region.contains(*p) || cells.contains(*p), "{p:?} of {region:?} is not in its cells");
+        prop_assert!(!cells.contains(*p) || coarse.contains(*p), "{p:?} is lost by filling gaps");
     }
     Ok(inside)
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use sampling::{at, offset, position, radius};
 use skyflight_sky::{
-    Arcsec, Circle, ConvexPolygon, Degrees, Ellipse, MocRegion, Position, RaDecRange, SkyBox, SkyError, healpix_index,
-    position_angle, separation,
+    Arcsec, Circle, ConvexPolygon, Degrees, Ellipse, MocRegion, Position, RaDecRange, SkyBox, SkyError, healpix_center,
+    healpix_index, position_angle, separation,
 };
 
 proptest! {
@@ -100,6 +100,16 @@ proptest! {
         let moc = MocRegion::from_cells(order, &cells).unwrap();
         prop_assert_eq!(moc.contains(p), cells.contains(&healpix_index(order, p).unwrap()));
         prop_assert!(centers.iter().all(|c| moc.contains(*c)));
+    }
+
+    #[test]
+    fn mocs_meet_and_join(a in proptest::collection::vec(0_u64..3072, 0..40), b in proptest::collection::vec(0_u64..3072, 0..40), cell in 0_u64..3072) {
+        let moc = |cells: &[u64]| MocRegion::from_cells(4, cells).unwrap();
+        let p = healpix_center(4, cell).unwrap();
+        let (in_a, in_b) = (a.contains(&cell), b.contains(&cell));
+        prop_assert_eq!(moc(&a).intersection(&moc(&b)).contains(p), in_a && in_b);
+        prop_assert_eq!(moc(&a).union(&moc(&b)).contains(p), in_a || in_b);
+        prop_assert_eq!(moc(&a).intersection(&moc(&a)), moc(&a));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //!
 //! The way of one dispatch:
 //!
-//! 1. [`FlightDispatcher`] gives a [`relay`] stream; when it is first polled, a [`driver`] starts.
-//! 2. The driver gives each chunk to the least loaded worker that holds it ([`roster`]) and opens
-//!    one DoGet stream per worker, with all of that worker's chunks in one signed [`ticket`].
-//! 3. A [`task`] reads such a stream. Its [`ledger`] knows what has come of each chunk and what of
-//!    it counts; frames that must wait for their trailer wait in a [`hold`]; the others go, as
+//! 1. [`FlightDispatcher`] gives a `relay` stream; when it is first polled, a `driver` starts.
+//! 2. The driver gives each chunk to the least loaded worker that holds it (`roster`) and opens
+//!    one DoGet stream per worker, with all of that worker's chunks in one signed `ticket`.
+//! 3. A `task` reads such a stream. Its `ledger` knows what has come of each chunk and what of
+//!    it counts; frames that must wait for their trailer wait in a `hold`; the others go, as
 //!    bytes, through a channel bounded in bytes to the consumer. When that is full, nobody reads
 //!    the sockets, and HTTP/2 stops the workers.
 //! 4. A stream that fails gives its unfinished chunks back, each with the number of rows the
@@ -18,7 +18,7 @@
 //! digest of its whole chunk). In a streamed one its frame's header, schema and place in the
 //! sequence, and for the last frame of every chunk, thus for every chunk of one frame, the digest
 //! too. When the digest of a longer streamed chunk turns out wrong, rows that were altered on the
-//! way may have been passed on; the query ends with [`EngineError::Corrupt`] (`DataLoss`), never as
+//! way may have been passed on; the query ends with `EngineError::Corrupt` (`DataLoss`), never as
 //! if it were complete. When a worker dies or talks nonsense in mid-chunk, the rows that went before
 //! are under no digest, only under TCP's checksum and the checks of the headers: a running digest
 //! would have to travel with each batch to close that gap.

@@ -10,6 +10,7 @@ mod keys_and_tables;
 mod lifecycle;
 mod metadata;
 mod prepared;
+mod relay;
 mod sql_info;
 mod statements;
 mod tickets;

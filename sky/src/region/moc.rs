@@ -6,10 +6,10 @@ use crate::cap::{Cap, Relation};
 use crate::error::SkyError;
 use crate::healpix::{Cell, MAX_ORDER, SKY29};
 use crate::position::Position;
-use crate::region::moc_fits;
+use crate::region::{Region, moc_fits};
 
 /// A set of HEALPix cells (IVOA MOC 2.0, space MOC in ICRS), possibly empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MocRegion {
     /// Nested indices at order 29: sorted, apart from each other, not empty.
     ranges: Vec<Range<u64>>,
@@ -43,6 +43,67 @@ impl MocRegion {
             ranges.push(Cell::new(order, index)?.range29());
         }
         Ok(MocRegion { ranges: merged(ranges) })
+    }
+
+    /// The cells that a region may touch, about `cells` of them: every position of the region is in the
+    /// result, and so are positions near its border.
+    pub fn covering(region: &Region, cells: usize) -> MocRegion {
+        if let Region::Moc(moc) = region {
+            return moc.clone();
+        }
+        let mut inside: Vec<Cell> = Vec::new();
+        let mut border: Vec<Cell> = Cell::base().collect();
+        loop {
+            border.retain(|cell| match region.relation(&cell.bounding_cap()) {
+                Relation::Outside => false,
+                Relation::Inside => {
+                    inside.push(*cell);
+                    false
+                }
+                Relation::Partial => true,
+            });
+            let finest = border.first().is_none_or(|cell| cell.order() == MAX_ORDER);
+            if finest || inside.len() + border.len() > cells {
+                break;
+            }
+            border = border.into_iter().filter_map(Cell::children).flatten().collect();
+        }
+        MocRegion { ranges: merged(inside.into_iter().chain(border).map(Cell::range29).collect()) }
+    }
+
+    /// The positions in both.
+    #[must_use]
+    pub fn intersection(&self, other: &MocRegion) -> MocRegion {
+        let mut ranges = Vec::new();
+        for range in &self.ranges {
+            for shared in other.overlapping(range) {
+                ranges.push(range.start.max(shared.start)..range.end.min(shared.end));
+            }
+        }
+        MocRegion { ranges }
+    }
+
+    /// The positions in either.
+    #[must_use]
+    pub fn union(&self, other: &MocRegion) -> MocRegion {
+        MocRegion { ranges: merged([self.ranges.as_slice(), other.ranges.as_slice()].concat()) }
+    }
+
+    /// The same with the narrowest gaps filled, until no more than `most` ranges (at least one) are left.
+    #[must_use]
+    pub fn coarsened(&self, most: usize) -> MocRegion {
+        let gap = |i: &usize| self.ranges[*i].start - self.ranges[i - 1].end;
+        let mut widest: Vec<usize> = (1..self.ranges.len()).collect();
+        widest.sort_by_key(|i| std::cmp::Reverse(gap(i)));
+        widest.truncate(most.max(1) - 1);
+        widest.sort_unstable();
+        let mut ranges = Vec::with_capacity(widest.len() + 1);
+        let mut first = 0;
+        for next in widest.into_iter().chain((!self.ranges.is_empty()).then_some(self.ranges.len())) {
+            ranges.push(self.ranges[first].start..self.ranges[next - 1].end);
+            first = next;
+        }
+        MocRegion { ranges }
     }
 
     /// Whether the position is in one of the cells.

@@ -371,7 +371,6 @@ async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, En
     DataFrame::new(state, plan).collect().await.map_err(failed)
 }
 
-#[ignore = "one of its statements fails for another reason; to be sorted out"]
 #[tokio::test]
 async fn functions_that_would_fill_memory_are_stopped() {
     let context = bounded_session();
@@ -397,7 +396,7 @@ async fn functions_that_would_fill_memory_are_stopped() {
         "array_repeat(range(1000), 100000)",
         "array_resize([1, 2], 1000000000)",
         "array_resize([1, 2], 1000000000, 7)",
-        "array_replace_all(range(1000000), 1, i)",
+        "array_replace_all(range(100000), 1, i)",
         "array_to_string(range(100000), repeat('x', 10000))",
         "levenshtein(repeat(x, 100000), repeat('y', 100000))",
         "arrow_cast(NULL, 'FixedSizeBinary(1000000000)')",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyflight_testing.cluster import Cluster
+from skyflight_testing.process import memory_bytes
 from skyflight_testing.settings import binary
 from skyflight_testing.tables import Scheme
 
@@ -29,13 +30,18 @@ def measured(command: list[str], log: Path) -> Measured:
     started = time.monotonic()
     with log.open("wb") as out:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        # Read while it runs: the kernel's ru_maxrss of a child starts at its parent's own peak.
+        peak_bytes = 0
+        while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            peak_bytes = max(peak_bytes, memory_bytes(child.pid, "VmHWM"))
+            time.sleep(0.02)
         _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
     text = log.read_text(errors="replace")
     if child.returncode != 0:
         raise RuntimeError(f"{' '.join(command[:3])} ended with {child.returncode}\n{text[-4000:]}")
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, text)
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, peak_bytes, text)
 
 
 class Survey:

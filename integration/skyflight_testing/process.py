@@ -89,11 +89,17 @@ class Process:
 
     def memory_bytes(self, what: str = "VmRSS") -> int:
         """Resident memory now (`VmRSS`) or at its highest (`VmHWM`)."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(rf"^{what}:\s+(\d+) kB", status, re.MULTILINE)
+        found = memory_bytes(self.pid, what)
         if not found:
             raise RuntimeError(f"{self.name} has no {what}; is it gone?")
-        return int(found.group(1)) * 1024
+        return found
+
+
+def memory_bytes(pid: int, what: str) -> int:
+    """`VmRSS`, `VmHWM` or the like of a process; 0 once it has ended."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(rf"^{what}:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
 
 
 def _end_all() -> None:

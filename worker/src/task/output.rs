@@ -2,15 +2,21 @@
 //!
 //! A lane that finds no room gives its slot to others and waits, so that a slow consumer costs
 //! memory up to the bound, and nobody else's time.
+//!
+//! Small messages wait for company: a stream of ten thousand small chunks that woke its reader for
+//! each would cost the coordinator more in wake-ups than in work.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arrow_flight::FlightData;
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
@@ -24,6 +30,17 @@ pub(crate) const OUTPUT_BYTES: u32 = 4 << 20;
 
 // What a message costs besides its parts, so that empty ones are bounded too.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
+
+/// As many bytes as this are company enough.
+const COMPANY_BYTES: u64 = 64 << 10;
+
+/// A message waits for company at most this part of the time that its stream has run, so that what
+/// takes a moment is not held up at all and the rest by little.
+const WAIT_PART: u32 = 8;
+
+/// Waits between these two are made; a timer cannot tell shorter ones.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// The sending side; clones share one bound.
 #[derive(Debug, Clone)]
@@ -113,6 +130,7 @@ pub(crate) struct OutputReceiver(mpsc::Receiver<Queued>);
 pub(crate) struct TaskStream {
     first: Option<FlightData>,
     receiver: mpsc::Receiver<Queued>,
+    company: Company,
     ended: bool,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     _cancel: DropGuard,
@@ -132,6 +150,7 @@ impl TaskStream {
         TaskStream {
             first: Some(first),
             receiver: receiver.0,
+            company: Company::new(),
             ended: false,
             stop: Box::pin(stop.cancelled_owned()),
             _cancel: cancel.drop_guard(),
@@ -144,6 +163,7 @@ impl TaskStream {
         // Frees the lanes at once, even while the transport still holds the stream.
         self.receiver.close();
         while self.receiver.try_recv().is_ok() {}
+        self.company.waiting.clear();
         Poll::Ready(Some(Err(error.into())))
     }
 }
@@ -161,18 +181,81 @@ impl Stream for TaskStream {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
         }
-        match std::task::ready!(self.receiver.poll_recv(cx)) {
-            Some(Queued::Data(data, _room)) => Poll::Ready(Some(Ok(data))),
-            Some(Queued::Last(data)) => {
+        let this = self.as_mut().get_mut();
+        this.company.gather(&mut this.receiver, cx);
+        match std::task::ready!(this.company.poll_next(cx)) {
+            Queued::Data(data, _room) => Poll::Ready(Some(Ok(data))),
+            Queued::Last(data) => {
                 self.ended = true;
                 Poll::Ready(Some(Ok(data)))
             }
-            Some(Queued::Failed(error)) => self.failed(error),
-            None => {
+            Queued::Failed(error) => self.failed(error),
+        }
+    }
+}
+
+/// Messages that were taken from the queue together, or are waiting to be.
+#[derive(Debug)]
+struct Company {
+    began: Instant,
+    waiting: VecDeque<Queued>,
+    waiting_bytes: u64,
+    /// When those that wait go, whoever has come.
+    departure: Option<Pin<Box<Sleep>>>,
+    /// They are going: no more waiting until all are gone.
+    going: bool,
+}
+
+impl Company {
+    fn new() -> Self {
+        Company {
+            began: Instant::now(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            departure: None,
+            going: false,
+        }
+    }
+
+    /// Takes what the queue has, while it is to wait for more; the queue's own bound still holds for
+    /// what was taken.
+    fn gather(&mut self, receiver: &mut mpsc::Receiver<Queued>, cx: &mut Context<'_>) {
+        while !self.going {
+            let Poll::Ready(next) = receiver.poll_recv(cx) else { return };
+            let next = next.unwrap_or_else(|| {
                 // The supervisor always has a last word; without it the task was cut off.
                 warn!("a task ended without a last word");
-                self.failed(WorkerError::Panicked("the task was cut off".into()))
+                Queued::Failed(WorkerError::Panicked("the task was cut off".into()))
+            });
+            match &next {
+                Queued::Data(_, room) => self.waiting_bytes += room.bytes,
+                Queued::Last(_) | Queued::Failed(_) => self.going = true,
             }
+            self.going |= self.waiting_bytes >= COMPANY_BYTES;
+            self.waiting.push_back(next);
         }
+    }
+
+    /// The next of those that go; pending while they wait, or none is there.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Queued> {
+        if self.waiting.is_empty() {
+            return Poll::Pending;
+        }
+        if !self.going {
+            if self.departure.is_none() {
+                let now = Instant::now();
+                let wait = (now.duration_since(self.began) / WAIT_PART).min(LONGEST_WAIT);
+                self.departure = (wait >= SHORTEST_WAIT).then(|| Box::pin(sleep_until(now + wait)));
+            }
+            if let Some(departure) = &mut self.departure {
+                std::task::ready!(departure.as_mut().poll(cx));
+            }
+            self.going = true;
+        }
+        let Some(next) = self.waiting.pop_front() else { return Poll::Pending };
+        if self.waiting.is_empty() {
+            *self = Company { began: self.began, ..Company::new() };
+        }
+        Poll::Ready(next)
     }
 }

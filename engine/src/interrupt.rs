@@ -44,6 +44,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::EngineError;
+use crate::spherical::SphericalJoinExec;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -155,6 +156,7 @@ fn probing_side(node: &dyn ExecutionPlan) -> Option<Probing> {
 fn gives_much_at_once(node: &dyn ExecutionPlan) -> bool {
     node.is::<SortExec>()
         || node.is::<AggregateExec>()
+        || node.is::<SphericalJoinExec>()
         || node.is::<WindowAggExec>()
         || node.is::<BoundedWindowAggExec>()
         || node.is::<RecursiveQueryExec>()

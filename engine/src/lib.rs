@@ -5,6 +5,7 @@
 //! the fold rule, and gives a [`PlannedQuery`]. On a worker [`fragment::FragmentRuntime`] decodes the
 //! fragment of such a plan and runs it on a chunk's files.
 
+mod bounds;
 pub mod dispatch;
 mod engine;
 mod error;
@@ -21,6 +22,7 @@ mod prune;
 mod registry;
 pub mod schema;
 mod session;
+mod spherical;
 mod tables;
 
 pub use engine::{Engine, EngineConfig};

@@ -29,6 +29,7 @@ use crate::locality::mark_local;
 use crate::names::{self, NameCatalog};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
 use crate::schema::client_schema;
+use crate::spherical::plan_spherical_joins;
 use crate::tables::{SessionCatalog, SnapshotIndex};
 use crate::{EngineError, Result};
 
@@ -123,7 +124,8 @@ impl Session {
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
         let optimized = state.optimize(&logical).map_err(error_of)?;
         check_constants(&optimized)?;
-        let marked = mark_local(optimized).map_err(error_of)?;
+        let joined = plan_spherical_joins(optimized).map_err(error_of)?;
+        let marked = mark_local(joined).map_err(error_of)?;
         let physical = state.query_planner().create_physical_plan(&marked, state).await.map_err(error_of)?;
         Ok((marked, physical))
     }

@@ -12,12 +12,14 @@ use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::union::UnionExec;
 use skyflight_catalog::{
     FileId, FileKind, Snapshot, SnapshotId, Table, TableFacts, TableKind, TableSnapshot, TransactionId, WorkerId,
 };
 use skyflight_sky::{ChunkId, Scheme};
 
 use crate::Result;
+use crate::bounds::ChunkBounds;
 use crate::locality::{Origin, origin_of, role_of};
 use crate::names::{NameDatabase, NameTable};
 use crate::plan::scan::{ChunkScan, ChunkScanExec};
@@ -62,6 +64,10 @@ pub(crate) struct SkyTable {
     pub(crate) facts: TableFacts,
     pub(crate) schema: SchemaRef,
     pub(crate) chunks: BTreeMap<ChunkId, ChunkEntry>,
+    /// Copies of the rows beside each chunk.
+    pub(crate) overlap: BTreeMap<ChunkId, ChunkEntry>,
+    /// What is known of the values in each chunk.
+    pub(crate) bounds: ChunkBounds,
     /// For a child: no director row came or moved after its rows were placed beside it. A child
     /// out of step is still read right, but its joins run in the merge plan.
     pub(crate) in_step: bool,
@@ -79,7 +85,8 @@ impl SnapshotIndex {
         let mut workers = WorkerNumbers::default();
         let mut entries = Vec::with_capacity(snapshot.tables.len());
         for table in &snapshot.tables {
-            entries.push(table_chunks(table, &mut workers));
+            let rows = table_chunks(table, FileKind::Rows, &mut workers);
+            entries.push((rows, table_chunks(table, FileKind::Overlap, &mut workers)));
         }
         let database = Arc::new(DatabaseIndex {
             name: snapshot.database.name.clone(),
@@ -89,7 +96,7 @@ impl SnapshotIndex {
         });
         let mut tables = Vec::with_capacity(entries.len());
         let mut names = NameDatabase { name: database.name.clone(), tables: Vec::new() };
-        for (table, chunks) in snapshot.tables.iter().zip(entries) {
+        for (table, (chunks, overlap)) in snapshot.tables.iter().zip(entries) {
             let schema = arrow_schema(&table.table)?;
             names.tables.push(Arc::new(NameTable {
                 name: table.table.name.clone(),
@@ -99,8 +106,10 @@ impl SnapshotIndex {
                 database: Arc::clone(&database),
                 table: table.table.clone(),
                 facts: table.facts,
+                bounds: ChunkBounds::of(table, &schema),
                 schema,
                 chunks,
+                overlap,
                 in_step: in_step(snapshot, table),
             }));
         }
@@ -131,9 +140,9 @@ impl WorkerNumbers {
     }
 }
 
-fn table_chunks(table: &TableSnapshot, workers: &mut WorkerNumbers) -> BTreeMap<ChunkId, ChunkEntry> {
+fn table_chunks(table: &TableSnapshot, kind: FileKind, workers: &mut WorkerNumbers) -> BTreeMap<ChunkId, ChunkEntry> {
     let mut chunks: BTreeMap<ChunkId, ChunkEntry> = BTreeMap::new();
-    for file in table.files.iter().filter(|f| f.kind == FileKind::Rows) {
+    for file in table.files.iter().filter(|f| f.kind == kind) {
         let mut holders: Vec<u16> = file.workers.iter().map(|w| workers.of(w)).collect();
         holders.sort_unstable();
         let entry = chunks.entry(file.chunk).or_default();
@@ -204,6 +213,29 @@ impl SkyTable {
         Some(disjunction(within).unwrap_or_else(|| lit(false)))
     }
 
+    fn chunk_scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<ChunkScan> {
+        let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
+        let conditions = filters.iter().cloned().chain(self.cell_condition(filters, &df_schema));
+        let predicate =
+            conjunction(conditions).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
+        Ok(ChunkScan {
+            database: self.database.name.clone(),
+            table: self.table.name.clone(),
+            replicated: self.is_replicated(),
+            overlap: false,
+            table_schema: Arc::clone(&self.schema),
+            projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
+            predicate,
+            limit,
+        })
+    }
+
     /// The column whose equality keeps a join inside a chunk, with the director it refers to.
     pub(crate) fn locality_key(&self) -> Option<(&str, &str)> {
         match self.table.kind {
@@ -244,21 +276,38 @@ impl TableProvider for SkyTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
-        let conditions = filters.iter().cloned().chain(self.cell_condition(filters, &df_schema));
-        let predicate =
-            conjunction(conditions).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
-        let scan = ChunkScan {
-            database: self.database.name.clone(),
-            table: self.table.name.clone(),
-            replicated: self.is_replicated(),
-            overlap: false,
-            table_schema: Arc::clone(&self.schema),
-            projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
-            predicate,
-            limit,
-        };
-        Ok(Arc::new(ChunkScanExec::try_new(scan)?))
+        Ok(Arc::new(ChunkScanExec::try_new(self.chunk_scan(state, projection, filters, limit)?)?))
+    }
+}
+
+/// A director with the rows beside each chunk: what rows of the chunk may be near.
+#[derive(Debug)]
+pub(crate) struct WithOverlap(pub(crate) Arc<SkyTable>);
+
+#[async_trait]
+impl TableProvider for WithOverlap {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        self.0.supports_filters_pushdown(filters)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let own = self.0.chunk_scan(state, projection, filters, limit)?;
+        let beside = ChunkScan { overlap: true, ..own.clone() };
+        UnionExec::try_new(vec![Arc::new(ChunkScanExec::try_new(own)?), Arc::new(ChunkScanExec::try_new(beside)?)])
     }
 }
 

@@ -227,14 +227,17 @@ def kill_when_storing(cluster: Cluster, command: list[str], after_files: int) ->
     return stored
 
 
-def test_killed_ingest(cluster: Cluster, data: Path, halves: tuple[Path, Path]) -> None:
+def test_killed_ingest(cluster: Cluster, data: Path, halves: tuple[Path, Path], tmp_path: Path) -> None:
     """The old snapshot stays as it is, and the next ingest removes what the dead one left."""
     first, second = halves
     cluster.ingest("survivor", [stars(first)], SCHEME)
-    catalog = stars(data / "sky/hipparcos2.parquet")
+    # Large enough to be still at work when a few dozen files are stored.
+    tycho = data / "sky/tycho2_idx07.parquet"
+    large = copy(f"SELECT row AS hip, ra AS ra_j1991, dec AS dec_j1991 FROM '{tycho}'", tmp_path / "large.parquet")
     before = whole(cluster, "survivor.stars")
     for mode, files in (("replace", 1), ("append", 20), ("replace", 60)):
-        stored = kill_when_storing(cluster, cluster.ingest_command("survivor", [catalog], SCHEME, mode=mode), files)
+        command = cluster.ingest_command("survivor", [stars(large)], SCHEME, mode=mode)
+        stored = kill_when_storing(cluster, command, files)
         assert stored >= files
         assert_same_rows(whole(cluster, "survivor.stars"), before)
     cluster.ingest("survivor", [stars(second)], SCHEME, mode="append")

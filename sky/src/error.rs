@@ -58,6 +58,23 @@ pub enum SkyError {
         /// The nested index.
         index: u64,
     },
+    /// A level of the triangular mesh above 24.
+    #[error("htm level {0} is outside 0..=24")]
+    HtmLevel(u8),
+    /// A galactic latitude outside [-90, 90] degrees.
+    #[error("galactic latitude {0} deg is outside [-90, 90]; are longitude and latitude in the right order?")]
+    GalacticLatitude(f64),
+    /// A motion that leads through the Sun, or so far that numbers end.
+    #[error(
+        "the motion from epoch {from_jyear} to {to_jyear} leads through the sun or beyond all numbers; it takes \
+         mas/yr, mas, km/s and julian years"
+    )]
+    Motion {
+        /// The first epoch, Julian years.
+        from_jyear: f64,
+        /// The epoch asked for, Julian years.
+        to_jyear: f64,
+    },
     /// A scheme whose parameters do not work.
     #[error("unusable partitioning: {0}")]
     Scheme(String),

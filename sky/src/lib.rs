@@ -6,21 +6,29 @@
 mod angle;
 mod cap;
 mod chunk;
+mod epoch;
 mod error;
+mod frame;
 mod healpix;
+mod htm;
+mod id_ranges;
+mod orientation;
 mod position;
 mod ra_interval;
 mod region;
 mod scheme;
 mod stripes;
 
-pub use angle::{Arcsec, Degrees};
+pub use angle::{Arcsec, Degrees, Mas, MasPerYear};
 pub use chunk::{ChunkId, Location, RaDecBounds, SubChunkId};
+pub use epoch::Astrometry;
 pub use error::SkyError;
+pub use frame::{GalacticPosition, galactic_to_icrs, icrs_to_galactic};
 pub use healpix::{
     DensityMap, Healpix, adaptive_cells, cell_nuniq, healpix_center, healpix_index, healpix_neighbours,
     healpix_nested_range29, nuniq_cell,
 };
+pub use htm::{htm_id, htm_level, htm_ranges};
 pub use position::{Position, UnitVector, position_angle, separation};
 pub use region::{Circle, ConvexPolygon, Ellipse, MocRegion, RaDecRange, Region, SkyBox};
 pub use scheme::{Scheme, SchemeSpec};

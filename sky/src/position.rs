@@ -89,6 +89,15 @@ impl UnitVector {
         norm(cross).atan2(self.dot(other))
     }
 
+    /// The solid angle of the triangle of three directions in steradians, never negative (Van Oosterom &
+    /// Strackee 1983, IEEE Trans. Biomed. Eng. 30, 125).
+    pub(crate) fn triangle_sr(self, b: UnitVector, c: UnitVector) -> f64 {
+        // a · (b × c) from the sides, which keeps its accuracy where the triangle is small.
+        let side = |to: UnitVector| UnitVector { x: to.x - self.x, y: to.y - self.y, z: to.z - self.z };
+        let volume = self.dot(cross(side(b), side(c))).abs();
+        2.0 * volume.atan2(1.0 + self.dot(b) + b.dot(c) + c.dot(self))
+    }
+
     /// The vector at right angles to the great circle from `self` to `other`, of length one;
     /// none where the two coincide or are opposite.
     pub(crate) fn great_circle_normal(self, other: UnitVector) -> Option<UnitVector> {
@@ -105,6 +114,11 @@ impl UnitVector {
             sum = UnitVector { x: sum.x + v.x, y: sum.y + v.y, z: sum.z + v.z };
         }
         normalised(sum)
+    }
+
+    /// Longitude in [-π, π] and latitude of the direction of a vector of any length, radians.
+    pub(crate) fn longitude_latitude(self) -> (f64, f64) {
+        (self.y.atan2(self.x), self.z.atan2(self.x.hypot(self.y)))
     }
 
     /// The opposite direction.

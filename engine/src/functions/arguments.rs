@@ -167,7 +167,7 @@ pub(super) fn scalar_number(scalar: &ScalarValue) -> Option<f64> {
 
 /// The number a constant expression has, however it is spelled; `None` for NULL, and for what
 /// cannot be known before the query runs.
-pub(super) fn constant_number(expr: &Expr) -> Option<f64> {
+pub(crate) fn constant_number(expr: &Expr) -> Option<f64> {
     match expr {
         Expr::Literal(scalar, _) => scalar_number(scalar),
         Expr::Alias(alias) => constant_number(&alias.expr),

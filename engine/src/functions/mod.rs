@@ -15,6 +15,7 @@ mod integer_predicate;
 mod membership;
 mod region_predicate;
 mod separation;
+mod separation_bound;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
@@ -26,6 +27,9 @@ use datafusion::logical_expr::ScalarUDF;
 pub use area_spec::AreaSpecRule;
 pub use integer_predicate::{IntegerPredicateRule, compare_integer_predicates};
 pub use region_predicate::{RegionPredicate, region_predicate};
+
+pub(crate) use arguments::constant_number;
+pub(crate) use separation_bound::{SeparationBound, separation_bound};
 
 use area_spec::AreaSpec;
 use constructors::{Constructor, Coordinate};

@@ -73,7 +73,7 @@ fn comparison(left: &Expr, op: Operator, right: &Expr) -> Option<RegionPredicate
 
 /// Whether `0 <op> limit` holds; `None` for operators that are not understood, which includes those
 /// that are true of NULL.
-fn zero_satisfies(op: Operator, limit: f64) -> Option<bool> {
+pub(super) fn zero_satisfies(op: Operator, limit: f64) -> Option<bool> {
     match op {
         Operator::Eq | Operator::IsNotDistinctFrom => Some(limit == 0.0),
         Operator::NotEq => Some(limit != 0.0),
@@ -134,7 +134,7 @@ fn within(expr: &Expr, op: Operator, limit: f64) -> Option<RegionPredicate> {
 }
 
 /// An angle and the factor it is multiplied by: `separation(…) * 3600` is in arcseconds.
-fn unscaled(expr: &Expr) -> Option<(&Expr, f64)> {
+pub(super) fn unscaled(expr: &Expr) -> Option<(&Expr, f64)> {
     let expr = strip(expr);
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return Some((expr, 1.0)) };
     let (inner, factor) = match (op, constant_number(left), constant_number(right)) {
@@ -155,7 +155,7 @@ fn position_of(ra: &Expr, dec: &Expr, region: Region) -> Option<RegionPredicate>
 }
 
 /// A 0-or-1 number without the casts that keep 0 apart from 1.
-fn strip_number_casts(expr: &Expr) -> &Expr {
+pub(super) fn strip_number_casts(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => strip_number_casts(&alias.expr),
         Expr::Cast(cast) if keeps_zero_and_one(cast.field.data_type()) => strip_number_casts(&cast.expr),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, ArrayElemTypeDef, DataType, Expr, Function, FunctionArguments, GroupByExpr, ObjectName, ObjectNamePart,
-    OrderByKind, Query, Select, SetExpr, TableFactor, ValueWithSpan, Visit, Visitor,
+    OrderByKind, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor, ValueWithSpan, Visit, Visitor,
 };
 
 use super::leading::{CONFIGURE_INSTEAD, FETCH_INSTEAD, LOAD_INSTEAD, QUERY_INSTEAD, SHOW_INSTEAD, refused};
@@ -146,6 +146,7 @@ impl Checker<'_> {
         ignored(query.for_clause.is_some(), "FOR XML and FOR JSON")?;
         ignored(query.settings.is_some(), "SETTINGS")?;
         ignored(query.format_clause.is_some(), "FORMAT")?;
+        check_set_operations(&query.body)?;
         if let SetExpr::Table(_) = query.body.as_ref() {
             return Err(EngineError::Unsupported("TABLE t is not supported; write SELECT * FROM t".to_owned()));
         }
@@ -224,6 +225,23 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+/// DataFusion plans these as joins that keep every row or none of its equals.
+fn check_set_operations(body: &SetExpr) -> Result<(), EngineError> {
+    // A loop on the left spine: chains of them are left-deep.
+    let mut body = body;
+    while let SetExpr::SetOperation { op, set_quantifier, left, right } = body {
+        let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+        if all && !matches!(op, SetOperator::Union) {
+            return Err(EngineError::Unsupported(format!(
+                "{op} ALL is not supported; number equal rows with row_number() and use {op}"
+            )));
+        }
+        check_set_operations(right)?;
+        body = left;
+    }
+    Ok(())
 }
 
 fn check_table_factor(table: &TableFactor) -> Result<(), EngineError> {

@@ -13,6 +13,7 @@ mod estimate;
 mod expand;
 mod functions;
 mod leading;
+mod precedence;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
@@ -90,7 +91,8 @@ pub fn parse_guarded(sql: &str, limits: &SqlLimits) -> Result<Statement, EngineE
     leading::check(&tokens)?;
     let measure = count::measure(&tokens, limits)?;
     on_enough_stack(&measure, || {
-        let statement = parse(tokens, &dialect, limits)?;
+        let mut statement = parse(tokens, &dialect, limits)?;
+        precedence::repair(&mut statement);
         allow::check(&statement, limits)?;
         Ok(statement)
     })?

@@ -500,3 +500,12 @@ fn the_table_names_functions_that_exist() {
         assert!(function.documentation().is_some());
     }
 }
+
+#[test]
+fn set_operations_that_count_equal_rows_are_refused() {
+    for sql in ["SELECT 1 INTERSECT ALL SELECT 1", "SELECT * FROM (SELECT 1 UNION SELECT 2 EXCEPT ALL SELECT 1) x"] {
+        let error = parse_guarded(sql, &SqlLimits::default()).unwrap_err();
+        assert!(matches!(error, EngineError::Unsupported(_)), "{error}");
+    }
+    parse_guarded("SELECT 1 UNION ALL SELECT 1 EXCEPT SELECT 2", &SqlLimits::default()).unwrap();
+}

@@ -1,14 +1,17 @@
-//! How a fragment travels: DataFusion's protobuf, plus our one leaf.
+//! How a fragment travels: DataFusion's protobuf, plus our own nodes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::arrow::datatypes::Schema;
 use datafusion::arrow::ipc;
 use datafusion::arrow::ipc::convert::fb_to_schema;
-use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::common::{JoinSide, JoinType, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
 };
@@ -16,12 +19,29 @@ use datafusion_proto::physical_plan::{
     DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf::PhysicalExprNode;
-use prost::Message;
+use prost::{Message, Oneof};
 use sha2::{Digest, Sha256};
 
 use super::scan::{ChunkScan, ChunkScanExec};
 use crate::dispatch::EncodedFragment;
 use crate::frames::encode_schema;
+use crate::spherical::SphericalJoinExec;
+use crate::spherical::exec::{PlaceExprs, SphericalJoinSpec};
+
+/// A node of ours on the wire.
+#[derive(Clone, PartialEq, Message)]
+struct NodeMessage {
+    #[prost(oneof = "Node", tags = "1, 2")]
+    node: Option<Node>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Node {
+    #[prost(message, tag = "1")]
+    Scan(ScanMessage),
+    #[prost(message, tag = "2")]
+    SphericalJoin(SphericalJoinMessage),
+}
 
 /// A chunk scan on the wire.
 #[derive(Clone, PartialEq, Message)]
@@ -45,6 +65,40 @@ struct ScanMessage {
     limit: Option<u64>,
 }
 
+/// A spherical join on the wire; its inputs travel as its children.
+#[derive(Clone, PartialEq, Message)]
+struct SphericalJoinMessage {
+    /// SQL's name of the type.
+    #[prost(string, tag = "1")]
+    join_type: String,
+    #[prost(message, optional, tag = "2")]
+    condition: Option<PhysicalExprNode>,
+    /// The schema of the condition's columns as an IPC message, and which columns of the two inputs
+    /// they are, the left ones first.
+    #[prost(bytes = "bytes", tag = "3")]
+    condition_schema: Bytes,
+    #[prost(uint32, repeated, tag = "4")]
+    left_columns: Vec<u32>,
+    #[prost(uint32, repeated, tag = "5")]
+    right_columns: Vec<u32>,
+    #[prost(message, optional, tag = "6")]
+    left: Option<PlaceMessage>,
+    #[prost(message, optional, tag = "7")]
+    right: Option<PlaceMessage>,
+    #[prost(double, tag = "8")]
+    radius_deg: f64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PlaceMessage {
+    #[prost(message, optional, tag = "1")]
+    ra: Option<PhysicalExprNode>,
+    #[prost(message, optional, tag = "2")]
+    dec: Option<PhysicalExprNode>,
+    #[prost(message, optional, tag = "3")]
+    radius: Option<PhysicalExprNode>,
+}
+
 /// Encodes a fragment and names it by its digest.
 pub(crate) fn encode_fragment(plan: &Arc<dyn ExecutionPlan>) -> Result<EncodedFragment> {
     let bytes =
@@ -57,7 +111,7 @@ pub(crate) fn decode_fragment(bytes: &[u8], context: &TaskContext) -> Result<Arc
     physical_plan_from_bytes_with_proto_converter(bytes, context, &FragmentCodec, &DeduplicatingProtoConverter {})
 }
 
-/// Knows [`ChunkScanExec`]; functions travel by name and are found in the worker's registry.
+/// Knows our own nodes; functions travel by name and are found in the worker's registry.
 #[derive(Debug)]
 struct FragmentCodec;
 
@@ -69,31 +123,14 @@ impl PhysicalExtensionCodec for FragmentCodec {
         ctx: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if !inputs.is_empty() {
-            return internal_err!("a chunk scan with inputs");
+        let message = NodeMessage::decode(buf).map_err(|e| exec_datafusion_err!("cannot read a plan node: {e}"))?;
+        let reader = Reader { codec: self, ctx, converter };
+        match (message.node, inputs) {
+            (Some(Node::Scan(scan)), []) => Ok(Arc::new(reader.scan(scan)?)),
+            (Some(Node::SphericalJoin(join)), [left, right]) => Ok(Arc::new(reader.spherical(&join, left, right)?)),
+            (Some(_), inputs) => exec_err!("a plan node cannot have {} inputs", inputs.len()),
+            (None, _) => exec_err!("a plan node that this version does not know"),
         }
-        let message = ScanMessage::decode(buf).map_err(|e| exec_datafusion_err!("cannot read a chunk scan: {e}"))?;
-        let schema = ipc::root_as_message(&message.schema)
-            .map_err(|e| exec_datafusion_err!("cannot read a chunk scan's schema: {e}"))?
-            .header_as_schema()
-            .map(fb_to_schema)
-            .ok_or_else(|| exec_datafusion_err!("a chunk scan without a schema"))?;
-        let projection: Vec<usize> = message.projection.iter().map(|i| *i as usize).collect();
-        let predicate = message
-            .predicate
-            .as_ref()
-            .map(|p| converter.proto_to_physical_expr(p, &schema, &PhysicalPlanDecodeContext::new(ctx, self)))
-            .transpose()?;
-        Ok(Arc::new(ChunkScanExec::try_new(ChunkScan {
-            database: message.database,
-            table: message.table,
-            replicated: message.replicated,
-            overlap: message.overlap,
-            table_schema: Arc::new(schema),
-            projection,
-            predicate,
-            limit: message.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-        })?))
     }
 
     fn try_encode(
@@ -102,22 +139,16 @@ impl PhysicalExtensionCodec for FragmentCodec {
         buf: &mut Vec<u8>,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        let Some(leaf) = node.downcast_ref::<ChunkScanExec>() else {
+        let writer = Writer { codec: self, converter };
+        let written = if let Some(leaf) = node.downcast_ref::<ChunkScanExec>() {
+            Node::Scan(writer.scan(leaf.scan())?)
+        } else if let Some(join) = node.downcast_ref::<SphericalJoinExec>() {
+            Node::SphericalJoin(writer.spherical(join.spec())?)
+        } else {
             return internal_err!("{} cannot run beside a chunk", node.name());
         };
-        let scan = leaf.scan();
-        let predicate = scan.predicate.as_ref().map(|p| converter.physical_expr_to_proto(p, self)).transpose()?;
-        let message = ScanMessage {
-            database: scan.database.clone(),
-            table: scan.table.clone(),
-            replicated: scan.replicated,
-            overlap: scan.overlap,
-            schema: encode_schema(&scan.table_schema),
-            projection: scan.projection.iter().map(|i| *i as u32).collect(),
-            predicate,
-            limit: scan.limit.map(|n| n as u64),
-        };
-        message.encode(buf).map_err(|e| exec_datafusion_err!("cannot write a chunk scan: {e}"))
+        let message = NodeMessage { node: Some(written) };
+        message.encode(buf).map_err(|e| exec_datafusion_err!("cannot write a plan node: {e}"))
     }
 
     fn try_encode_udf(&self, _: &ScalarUDF, _: &mut Vec<u8>) -> Result<()> {
@@ -131,4 +162,134 @@ impl PhysicalExtensionCodec for FragmentCodec {
     fn try_encode_udwf(&self, _: &WindowUDF, _: &mut Vec<u8>) -> Result<()> {
         Ok(())
     }
+}
+
+struct Writer<'a> {
+    codec: &'a FragmentCodec,
+    converter: &'a dyn PhysicalProtoConverterExtension,
+}
+
+impl Writer<'_> {
+    fn expr(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<PhysicalExprNode>> {
+        self.converter.physical_expr_to_proto(expr, self.codec).map(Some)
+    }
+
+    fn scan(&self, scan: &ChunkScan) -> Result<ScanMessage> {
+        Ok(ScanMessage {
+            database: scan.database.clone(),
+            table: scan.table.clone(),
+            replicated: scan.replicated,
+            overlap: scan.overlap,
+            schema: encode_schema(&scan.table_schema),
+            projection: scan.projection.iter().map(|i| *i as u32).collect(),
+            predicate: scan.predicate.as_ref().map(|p| self.expr(p)).transpose()?.flatten(),
+            limit: scan.limit.map(|n| n as u64),
+        })
+    }
+
+    fn spherical(&self, spec: &SphericalJoinSpec) -> Result<SphericalJoinMessage> {
+        let columns = |side: JoinSide| {
+            let of_side = spec.condition.column_indices().iter().filter(|column| column.side == side);
+            of_side.map(|column| column.index as u32).collect()
+        };
+        Ok(SphericalJoinMessage {
+            join_type: spec.join_type.to_string(),
+            condition: self.expr(spec.condition.expression())?,
+            condition_schema: encode_schema(spec.condition.schema()),
+            left_columns: columns(JoinSide::Left),
+            right_columns: columns(JoinSide::Right),
+            left: Some(self.place(&spec.left)?),
+            right: Some(self.place(&spec.right)?),
+            radius_deg: spec.radius_deg,
+        })
+    }
+
+    fn place(&self, place: &PlaceExprs) -> Result<PlaceMessage> {
+        Ok(PlaceMessage {
+            ra: self.expr(&place.ra)?,
+            dec: self.expr(&place.dec)?,
+            radius: place.radius.as_ref().map(|radius| self.expr(radius)).transpose()?.flatten(),
+        })
+    }
+}
+
+struct Reader<'a> {
+    codec: &'a FragmentCodec,
+    ctx: &'a TaskContext,
+    converter: &'a dyn PhysicalProtoConverterExtension,
+}
+
+impl Reader<'_> {
+    fn expr(&self, node: &PhysicalExprNode, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+        let context = PhysicalPlanDecodeContext::new(self.ctx, self.codec);
+        self.converter.proto_to_physical_expr(node, schema, &context)
+    }
+
+    fn needed(&self, node: &Option<PhysicalExprNode>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+        match node {
+            Some(node) => self.expr(node, schema),
+            None => exec_err!("a plan node lacks an expression"),
+        }
+    }
+
+    fn scan(&self, message: ScanMessage) -> Result<ChunkScanExec> {
+        let schema = schema_of(&message.schema)?;
+        let predicate = message.predicate.as_ref().map(|p| self.expr(p, &schema)).transpose()?;
+        ChunkScanExec::try_new(ChunkScan {
+            database: message.database,
+            table: message.table,
+            replicated: message.replicated,
+            overlap: message.overlap,
+            table_schema: Arc::new(schema),
+            projection: message.projection.iter().map(|i| *i as usize).collect(),
+            predicate,
+            limit: message.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        })
+    }
+
+    fn spherical(
+        &self,
+        message: &SphericalJoinMessage,
+        left: &Arc<dyn ExecutionPlan>,
+        right: &Arc<dyn ExecutionPlan>,
+    ) -> Result<SphericalJoinExec> {
+        let schema = schema_of(&message.condition_schema)?;
+        let column = |side| move |index: &u32| ColumnIndex { index: *index as usize, side };
+        let columns = message.left_columns.iter().map(column(JoinSide::Left));
+        let columns: Vec<ColumnIndex> =
+            columns.chain(message.right_columns.iter().map(column(JoinSide::Right))).collect();
+        let known = columns.iter().all(|column| {
+            let input = if column.side == JoinSide::Left { left.schema() } else { right.schema() };
+            column.index < input.fields().len()
+        });
+        if !known || columns.len() != schema.fields().len() {
+            return exec_err!("a spherical join's condition names columns that its inputs do not have");
+        }
+        let expression = self.needed(&message.condition, &schema)?;
+        let spec = SphericalJoinSpec {
+            join_type: message.join_type.parse::<JoinType>()?,
+            condition: JoinFilter::new(expression, columns, Arc::new(schema)),
+            left: self.place(&message.left, &left.schema())?,
+            right: self.place(&message.right, &right.schema())?,
+            radius_deg: message.radius_deg,
+        };
+        SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
+    }
+
+    fn place(&self, message: &Option<PlaceMessage>, schema: &Schema) -> Result<PlaceExprs> {
+        let Some(message) = message else { return exec_err!("a spherical join lacks a place") };
+        Ok(PlaceExprs {
+            ra: self.needed(&message.ra, schema)?,
+            dec: self.needed(&message.dec, schema)?,
+            radius: message.radius.as_ref().map(|radius| self.expr(radius, schema)).transpose()?,
+        })
+    }
+}
+
+fn schema_of(bytes: &[u8]) -> Result<Schema> {
+    ipc::root_as_message(bytes)
+        .map_err(|e| exec_datafusion_err!("cannot read a plan node's schema: {e}"))?
+        .header_as_schema()
+        .map(fb_to_schema)
+        .ok_or_else(|| exec_datafusion_err!("a plan node without a schema"))
 }

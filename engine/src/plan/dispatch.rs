@@ -1,8 +1,7 @@
 //! The leaf of a merge plan: a fragment, and the chunks it must run on.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
@@ -54,17 +53,14 @@ pub(crate) struct ChunkDispatchExec {
 enum SharedStream {
     #[default]
     NotStarted,
-    Started {
-        leaf: Weak<Leaf>,
-        finished: Arc<AtomicBool>,
-    },
+    /// Held until each partition has its own hold of it, so that one which is read to its end, or
+    /// given up, before another begins does not take the rest of the rows with it.
+    Started { leaf: Option<Arc<Leaf>>, partitions_begun: usize },
 }
 
 /// The one stream of a running leaf.
 struct Leaf {
     frames: tokio::sync::Mutex<FrameStream>,
-    /// Set when the last frame has been taken.
-    finished: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Leaf {
@@ -171,22 +167,16 @@ impl ChunkDispatchExec {
 
     /// Files and replicas of each chosen chunk, in the order in which the fragment scans them.
     fn chunk_list(&self) -> Result<ChunkList> {
-        let mut scans: Vec<&Arc<SkyTable>> = Vec::new();
-        for (database, table) in scan_names(&self.fragment)? {
-            let found = self.tables.iter().find(|t| t.database.name == database && t.table.name == table);
-            scans.push(found.ok_or_else(|| {
-                internal_datafusion_err!("a fragment scans {database}.{table}, which its leaf does not know")
-            })?);
-        }
+        let scans = self.scans()?;
         // Replicated tables may come from another database and number its workers otherwise.
         let numbering = scans
             .iter()
-            .find(|t| !t.is_replicated())
+            .find(|scan| !scan.table.is_replicated())
             .or(scans.first())
-            .map(|t| Arc::clone(&t.database))
+            .map(|scan| Arc::clone(&scan.table.database))
             .ok_or_else(|| internal_datafusion_err!("a fragment without a scan"))?;
         let everywhere: Vec<Option<ChunkEntry>> =
-            scans.iter().map(|t| t.is_replicated().then(|| renumbered(t, &numbering.workers))).collect();
+            scans.iter().map(|s| s.table.is_replicated().then(|| renumbered(s.table, &numbering.workers))).collect();
         let mut chunks = Vec::with_capacity(self.choice.chunks.len());
         for chunk in &self.choice.chunks {
             if let Some(planned) = planned_chunk(*chunk, &scans, &everywhere)? {
@@ -194,6 +184,24 @@ impl ChunkDispatchExec {
             }
         }
         Ok(ChunkList { chunks, workers: numbering.workers.clone(), total: self.choice.total })
+    }
+
+    /// The fragment's scans, in the order in which the worker finds them.
+    fn scans(&self) -> Result<Vec<LeafScan<'_>>> {
+        let mut scans = Vec::new();
+        self.fragment.apply(|node| {
+            if let Some(leaf) = node.downcast_ref::<ChunkScanExec>() {
+                let scan = leaf.scan();
+                let known = self.tables.iter().find(|t| t.database.name == scan.database && t.table.name == scan.table);
+                let table = known.ok_or_else(|| {
+                    let name = format!("{}.{}", scan.database, scan.table);
+                    internal_datafusion_err!("a fragment scans {name}, which its leaf does not know")
+                })?;
+                scans.push(LeafScan { table, overlap: scan.overlap });
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(scans)
     }
 }
 
@@ -214,16 +222,28 @@ fn renumbered(table: &SkyTable, workers: &[skyflight_catalog::WorkerId]) -> Chun
     ChunkEntry { workers: numbers, ..entry }
 }
 
+/// What one scan of a fragment reads in each chunk.
+struct LeafScan<'a> {
+    table: &'a Arc<SkyTable>,
+    overlap: bool,
+}
+
+impl LeafScan<'_> {
+    fn entry(&self, chunk: ChunkId) -> Option<&ChunkEntry> {
+        if self.overlap { self.table.overlap.get(&chunk) } else { self.table.chunks.get(&chunk) }
+    }
+}
+
 fn planned_chunk(
     chunk: ChunkId,
-    scans: &[&Arc<SkyTable>],
+    scans: &[LeafScan<'_>],
     everywhere: &[Option<ChunkEntry>],
 ) -> Result<Option<PlannedChunk>> {
     let mut planned =
         PlannedChunk { chunk, files: Vec::new(), files_per_scan: Vec::with_capacity(scans.len()), workers: Vec::new() };
     let mut first = true;
     for (scan, replicated) in scans.iter().zip(everywhere) {
-        let entry = replicated.as_ref().or_else(|| scan.chunks.get(&chunk));
+        let entry = replicated.as_ref().or_else(|| scan.entry(chunk));
         let files = entry.map_or(&[][..], |e| &e.files[..]);
         planned.files_per_scan.push(files.len() as u32);
         planned.files.extend_from_slice(files);
@@ -245,18 +265,6 @@ fn planned_chunk(
         );
     }
     Ok(Some(planned))
-}
-
-/// Database and table of each chunk scan of a fragment, in the order the worker finds them.
-fn scan_names(fragment: &Arc<dyn ExecutionPlan>) -> Result<Vec<(String, String)>> {
-    let mut names = Vec::new();
-    fragment.apply(|node| {
-        if let Some(leaf) = node.downcast_ref::<ChunkScanExec>() {
-            names.push((leaf.scan().database.clone(), leaf.scan().table.clone()));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(names)
 }
 
 impl DisplayAs for ChunkDispatchExec {
@@ -310,7 +318,7 @@ impl ExecutionPlan for ChunkDispatchExec {
         let schema = self.fragment.schema();
         let leaf = self.leaf(&context)?;
         let decode_schema = Arc::clone(&schema);
-        let rows = futures::stream::unfold(leaf, move |leaf| {
+        let rows = futures::stream::unfold(Some(leaf), move |leaf| {
             let schema = Arc::clone(&decode_schema);
             async move {
                 let leaf = leaf?;
@@ -318,10 +326,7 @@ impl ExecutionPlan for ChunkDispatchExec {
                 match frame {
                     Some(Ok(frame)) => Some((decode_frame(&frame, &schema).map_err(into_plan_error), Some(leaf))),
                     Some(Err(error)) => Some((Err(into_plan_error(error)), None)),
-                    None => {
-                        leaf.finished.store(true, Ordering::Release);
-                        None
-                    }
+                    None => None,
                 }
             }
         });
@@ -331,14 +336,16 @@ impl ExecutionPlan for ChunkDispatchExec {
 
 impl ChunkDispatchExec {
     /// The shared stream, started by whichever partition comes first.
-    fn leaf(&self, context: &TaskContext) -> Result<Option<Arc<Leaf>>> {
+    fn leaf(&self, context: &TaskContext) -> Result<Arc<Leaf>> {
         let mut shared = self.stream.lock();
-        if let SharedStream::Started { leaf, finished } = &*shared {
-            let leaf = leaf.upgrade();
-            if leaf.is_none() && !finished.load(Ordering::Acquire) {
+        let partitions = self.properties.partitioning.partition_count();
+        if let SharedStream::Started { leaf, partitions_begun } = &mut *shared {
+            *partitions_begun += 1;
+            let last = *partitions_begun >= partitions;
+            let Some(leaf) = (if last { leaf.take() } else { leaf.clone() }) else {
                 // Starting again would give rows twice, an empty answer would lose them.
-                return internal_err!("a leaf was read again after its reader gave up");
-            }
+                return internal_err!("a leaf of {partitions} partitions was read more often");
+            };
             return Ok(leaf);
         }
         let leaf_context = context
@@ -346,12 +353,10 @@ impl ChunkDispatchExec {
             .get_extension::<LeafContext>()
             .ok_or_else(|| internal_datafusion_err!("a distributed plan ran outside a query"))?;
         let request = self.request(&leaf_context.query)?;
-        let leaf = Arc::new(Leaf {
-            frames: tokio::sync::Mutex::new(leaf_context.dispatcher.dispatch(request)),
-            finished: Arc::default(),
-        });
-        *shared = SharedStream::Started { leaf: Arc::downgrade(&leaf), finished: Arc::clone(&leaf.finished) };
-        Ok(Some(leaf))
+        let leaf = Arc::new(Leaf { frames: tokio::sync::Mutex::new(leaf_context.dispatcher.dispatch(request)) });
+        let held = (partitions > 1).then(|| Arc::clone(&leaf));
+        *shared = SharedStream::Started { leaf: held, partitions_begun: 1 };
+        Ok(leaf)
     }
 }
 

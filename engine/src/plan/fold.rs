@@ -73,7 +73,9 @@ fn on(node: Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> Result<Arc
 /// True for a node that does all its work beside the chunk.
 fn moves(node: &Arc<dyn ExecutionPlan>) -> bool {
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        return *aggregate.mode() == AggregateMode::Partial;
+        // A grand total among grouping sets comes from the partial aggregate, and one that runs on no
+        // chunk gives none.
+        return *aggregate.mode() == AggregateMode::Partial && aggregate.group_expr().is_single();
     }
     if let Some(filter) = node.downcast_ref::<FilterExec>() {
         return filter.fetch().is_none();

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::house::{House, schemes};
 
 /// Statements that both engines read: lower-case table names, columns in quotes.
-const QUESTIONS: [&str; 22] = [
+const QUESTIONS: [&str; 28] = [
     r#"select * from object"#,
     r#"select count(*), sum("rMag"), min(ra), max(dec) from object"#,
     r#"select "objectId" from object where "rMag" > 20 and "rMag" is not null"#,
@@ -29,6 +29,12 @@ const QUESTIONS: [&str; 22] = [
     r#"select f.wavelength, count(*) from source s join filter f on s.band = f.band group by f.wavelength"#,
     r#"select count(*) from filter f left join source s on s.band = f.band and s.mag > 24"#,
     r#"select "objectId", mag from source where mag > (select avg(mag) + 2 from source) union all select "objectId", "rMag" from object where dec < -89"#,
+    r#"select * from object where "objectId" = 1000"#,
+    r#"select count(*) from source where "objectId" in (4, 700, 1000, 2500, -5)"#,
+    r#"select o."objectId", s.mag from object o join source s on s."objectId" = o."objectId" where o."objectId" between 100 and 130"#,
+    r#"select o."objectId", s.mag from object o left join source s on s."objectId" = o."objectId" where o."objectId" < 100"#,
+    r#"select count(*) from source where "objectId" is null or "objectId" < 0"#,
+    r#"select count(*) from object where "objectId" = 1001"#,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,21 +1,23 @@
-//! A small house to test in: director, two children and a replicated table, cut by either scheme,
+//! A small house to test in: two directors, two children and a replicated table, cut by either scheme,
 //! with a dispatcher that runs fragments in this process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+};
 use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use skyflight_catalog::{
-    CatalogStore, Column, Commit, CommitMode, FileId, FileKind, NewFile, NewTable, Owner, SqliteStore, TableCommit,
-    TableFacts, TableKind, WorkerId,
+    CatalogStore, Column, ColumnStatistics, Commit, CommitMode, FileId, FileKind, NewFile, NewTable, Owner,
+    SqliteStore, TableCommit, TableFacts, TableKind, WorkerId,
 };
 use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest, FrameStream, QueryContext};
 use skyflight_engine::fragment::{FragmentConfig, FragmentRuntime, ScanFile};
@@ -99,12 +101,14 @@ impl House {
         let mut commits = Vec::new();
         for table in &tables {
             let mut new_files = Vec::new();
-            for (chunk, batch) in &table.chunks {
-                sequence += 1;
-                let id = FileId::new(opened.id, sequence);
-                let (file, new) = write(folder.path(), id, *chunk, batch);
-                files.insert(id, file);
-                new_files.push(new);
+            for (kind, chunks) in [(FileKind::Rows, &table.chunks), (FileKind::Overlap, &table.overlap)] {
+                for (chunk, batch) in chunks {
+                    sequence += 1;
+                    let id = FileId::new(opened.id, sequence);
+                    let (file, new) = write(folder.path(), id, *chunk, kind, batch);
+                    files.insert(id, file);
+                    new_files.push(new);
+                }
             }
             commits.push(TableCommit {
                 table: table.new.clone(),
@@ -202,6 +206,7 @@ struct TestTable {
     new: NewTable,
     facts: TableFacts,
     chunks: BTreeMap<ChunkId, RecordBatch>,
+    overlap: BTreeMap<ChunkId, RecordBatch>,
 }
 
 fn tables(scheme: &dyn Scheme) -> Vec<TestTable> {
@@ -223,17 +228,59 @@ fn tables(scheme: &dyn Scheme) -> Vec<TestTable> {
         ),
         ("_healpix_29", Arc::new(Int64Array::from_iter_values(objects.iter().map(|p| p.healpix29() as i64)))),
     ]);
-    let mut director = table("Object", TableKind::Director, &object, cut(&object, &homes));
-    director.new.id_column = Some("objectId".into());
-    director.new.ra_column = Some("ra".into());
-    director.new.dec_column = Some("dec".into());
-
     vec![
-        director,
+        director("Object", "objectId", &object, &objects, scheme),
+        stars(&objects, &mut ChaCha8Rng::seed_from_u64(8), scheme),
         child("Source", &objects, &homes, &ids, 4, &mut random, scheme),
         child("Forced", &objects, &homes, &ids, 2, &mut random, scheme),
         filters(),
     ]
+}
+
+fn director(name: &str, id: &str, rows: &RecordBatch, positions: &[Position], scheme: &dyn Scheme) -> TestTable {
+    let homes: Vec<ChunkId> = positions.iter().map(|p| scheme.locate(*p).chunk).collect();
+    let (mut numbers, mut beside, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, position) in positions.iter().enumerate() {
+        scheme.overlaps(*position, &mut found);
+        numbers.extend(found.iter().map(|_| number as u32));
+        beside.extend(&found);
+    }
+    let copies = take_record_batch(rows, &UInt32Array::from(numbers)).unwrap();
+    let mut director = table(name, TableKind::Director, rows, cut(rows, &homes));
+    director.overlap = cut(&copies, &beside);
+    director.new.id_column = Some(id.into());
+    director.new.ra_column = Some("ra".into());
+    director.new.dec_column = Some("dec".into());
+    director
+}
+
+/// Near objects, crowded where chunks meet and at the poles; with a radius of error in arcseconds.
+fn stars(objects: &[Position], random: &mut ChaCha8Rng, scheme: &dyn Scheme) -> TestTable {
+    let mut positions = Vec::new();
+    for i in 0..800 {
+        let (ra, dec) = match i % 5 {
+            0..3 => {
+                let near = objects[random.random_range(0..objects.len())];
+                let dec = (near.dec().0 + random.random_range(-0.02..0.02)).clamp(-90.0, 90.0);
+                (near.ra().0 + random.random_range(-0.02..0.02), dec)
+            }
+            3 => (
+                f64::from(random.random_range(0..4)) * 90.0 + random.random_range(-0.02..0.02),
+                random.random_range(-0.02..0.02),
+            ),
+            _ => (random.random_range(0.0..360.0), [-1.0, 1.0][i % 2] * random.random_range(89.9..90.0)),
+        };
+        positions.push(Position::new(Degrees(ra), Degrees(dec)).unwrap());
+    }
+    let err = (0..positions.len()).map(|i| (i % 17 != 0).then_some((i % 40) as f64 * 2.0));
+    let rows = batch(vec![
+        ("starId", Arc::new(Int64Array::from_iter_values(0..positions.len() as i64))),
+        ("ra", Arc::new(Float64Array::from_iter_values(positions.iter().map(|p| p.ra().0)))),
+        ("dec", Arc::new(Float64Array::from_iter_values(positions.iter().map(|p| p.dec().0)))),
+        ("err", Arc::new(err.collect::<Float64Array>())),
+        ("_healpix_29", Arc::new(Int64Array::from_iter_values(positions.iter().map(|p| p.healpix29() as i64)))),
+    ]);
+    director("Star", "starId", &rows, &positions, scheme)
 }
 
 /// Skewed: a dense patch, both poles, both sides of RA 0, and a thin rest.
@@ -330,7 +377,7 @@ fn table(name: &str, kind: TableKind, rows: &RecordBatch, chunks: BTreeMap<Chunk
         description: None,
     };
     let facts = TableFacts { rows: rows.num_rows() as u64, orphans: 0, ids_span_chunks: false };
-    TestTable { new, facts, chunks }
+    TestTable { new, facts, chunks, overlap: BTreeMap::new() }
 }
 
 fn columns(schema: &SchemaRef) -> Vec<Column> {
@@ -345,7 +392,23 @@ fn columns(schema: &SchemaRef) -> Vec<Column> {
     schema.fields().iter().map(column).collect()
 }
 
-fn write(folder: &Path, id: FileId, chunk: ChunkId, batch: &RecordBatch) -> (ScanFile, NewFile) {
+/// What an ingest writes down of whole numbers.
+fn statistics(batch: &RecordBatch) -> Vec<ColumnStatistics> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns());
+    let numbers = columns.filter_map(|(field, column)| Some((field.name(), column.as_primitive_opt::<Int64Type>()?)));
+    let text = |value: Option<i64>| value.map_or(String::new(), |value| value.to_string());
+    numbers
+        .map(|(name, values)| ColumnStatistics {
+            column: name.clone(),
+            min: text(values.iter().flatten().min()),
+            max: text(values.iter().flatten().max()),
+            null_count: values.null_count() as u64,
+        })
+        .collect()
+}
+
+fn write(folder: &Path, id: FileId, chunk: ChunkId, kind: FileKind, batch: &RecordBatch) -> (ScanFile, NewFile) {
     let path: PathBuf = folder.join(format!("{id}.parquet"));
     let file = std::fs::File::create(&path).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
@@ -355,11 +418,11 @@ fn write(folder: &Path, id: FileId, chunk: ChunkId, batch: &RecordBatch) -> (Sca
     let new = NewFile {
         id,
         chunk,
-        kind: FileKind::Rows,
+        kind,
         rows: batch.num_rows() as u64,
         bytes,
         sha256: [0; 32],
-        statistics: vec![],
+        statistics: statistics(batch),
         workers: vec![WorkerId("w1".into()), WorkerId("w2".into())],
     };
     (ScanFile { path, bytes }, new)

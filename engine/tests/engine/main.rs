@@ -5,4 +5,5 @@
 
 mod answers;
 mod house;
+mod near;
 mod plans;

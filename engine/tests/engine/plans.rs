@@ -87,3 +87,22 @@ async fn a_cone_touches_few_chunks_and_its_children_follow() {
     );
     check(&house, &outer, &[], &["1 of "]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_outside_a_chunk_leave_it_out() {
+    for spec in schemes() {
+        let house = House::build(spec).await;
+        check(&house, "select * from object where objectId = -1000000", &["chunks=0 of "], &[]).await;
+        check(&house, "select count(*) from source where objectId in (-3000000, 4000000)", &["chunks=0 of "], &[])
+            .await;
+        check(
+            &house,
+            "select count(*) from source where objectId > 4000000 or objectId is null",
+            &[],
+            &["chunks=0 of "],
+        )
+        .await;
+        let join = "select s.mag from object o join source s on s.objectId = o.objectId where o.objectId = -7";
+        check(&house, join, &["chunks=0 of "], &[]).await;
+    }
+}

@@ -43,6 +43,12 @@ impl Circle {
         separation(self.center, p).0 <= self.radius.0
     }
 
+    /// The solid angle in steradians: 2π(1 - cos r), written so that small circles keep their digits.
+    pub(crate) fn area_sr(&self) -> f64 {
+        let sine = (0.5 * self.radius.radians()).sin();
+        4.0 * std::f64::consts::PI * sine * sine
+    }
+
     pub(crate) fn cap(&self) -> Cap {
         Cap { center: self.center.unit_vector(), radius_rad: self.radius.radians() }
     }

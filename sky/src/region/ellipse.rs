@@ -1,5 +1,7 @@
 //! An ellipse on the sky, as scisql's `s2PtInEllipse` defines it.
 
+use std::f64::consts::TAU;
+
 use crate::angle::{Arcsec, Degrees};
 use crate::cap::{Cap, Relation, SLACK_RAD};
 use crate::error::{SkyError, finite};
@@ -57,6 +59,25 @@ impl Ellipse {
         let (x, y) = (x / self.major_rad, y / self.minor_rad);
         // With an axis of length 0 this compares with NaN or infinity: false.
         towards > 0.0 && x * x + y * y <= 1.0
+    }
+
+    /// The solid angle in steradians.
+    ///
+    /// On the tangent plane an element of the sphere is foreshortened by the cosine of its distance from the
+    /// centre. In coordinates of the ellipse (x = aρ cos t, y = bρ sin t) the integral over ρ is elementary, and
+    /// leaves ab ∫ dt / (1 + √(1 - q)) over the full turn, with q = a² cos² t + b² sin² t.
+    pub(crate) fn area_sr(&self) -> f64 {
+        // Equal steps over a period converge faster than any power: with axes up to 10 degrees 16 steps leave
+        // nothing but rounding.
+        const STEPS: u32 = 16;
+        let (a2, b2) = (self.major_rad * self.major_rad, self.minor_rad * self.minor_rad);
+        let mut sum = 0.0;
+        for step in 0..STEPS {
+            let (sine, cosine) = (TAU * f64::from(step) / f64::from(STEPS)).sin_cos();
+            let q = a2 * cosine * cosine + b2 * sine * sine;
+            sum += 1.0 / (1.0 + (1.0 - q).sqrt());
+        }
+        self.major_rad * self.minor_rad * sum * TAU / f64::from(STEPS)
     }
 
     /// A cap that holds the ellipse: the projection stretches angles by arcsin.

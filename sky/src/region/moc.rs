@@ -1,10 +1,12 @@
 //! A coverage map (IVOA MOC): any region, as a set of HEALPix cells of several orders.
 
+use std::f64::consts::PI;
 use std::ops::Range;
 
 use crate::cap::{Cap, Relation};
 use crate::error::SkyError;
 use crate::healpix::{Cell, MAX_ORDER, SKY29};
+use crate::id_ranges::{self, merged};
 use crate::position::Position;
 use crate::region::{Region, moc_fits};
 
@@ -92,18 +94,7 @@ impl MocRegion {
     /// The same with the narrowest gaps filled, until no more than `most` ranges (at least one) are left.
     #[must_use]
     pub fn coarsened(&self, most: usize) -> MocRegion {
-        let gap = |i: &usize| self.ranges[*i].start - self.ranges[i - 1].end;
-        let mut widest: Vec<usize> = (1..self.ranges.len()).collect();
-        widest.sort_by_key(|i| std::cmp::Reverse(gap(i)));
-        widest.truncate(most.max(1) - 1);
-        widest.sort_unstable();
-        let mut ranges = Vec::with_capacity(widest.len() + 1);
-        let mut first = 0;
-        for next in widest.into_iter().chain((!self.ranges.is_empty()).then_some(self.ranges.len())) {
-            ranges.push(self.ranges[first].start..self.ranges[next - 1].end);
-            first = next;
-        }
-        MocRegion { ranges }
+        MocRegion { ranges: id_ranges::coarsened(&self.ranges, most) }
     }
 
     /// Whether the position is in one of the cells.
@@ -114,6 +105,12 @@ impl MocRegion {
     /// The cells as ranges of nested indices at order 29, ascending and apart from each other.
     pub fn ranges29(&self) -> &[Range<u64>] {
         &self.ranges
+    }
+
+    /// The solid angle of the cells in steradians: they are of equal area, so this is exact.
+    pub(crate) fn area_sr(&self) -> f64 {
+        let cells: u64 = self.ranges.iter().map(|range| range.end - range.start).sum();
+        cells as f64 / SKY29 as f64 * 4.0 * PI
     }
 
     fn holds29(&self, index: u64) -> bool {
@@ -150,17 +147,4 @@ impl MocRegion {
         }
         cell.children().is_none_or(|children| children.into_iter().any(|child| self.meets(child, cap)))
     }
-}
-
-/// Sorts ranges and joins those that touch.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => joined.push(range),
-        }
-    }
-    joined
 }

@@ -16,6 +16,8 @@ pub use polygon::ConvexPolygon;
 pub use ra_dec_range::RaDecRange;
 pub use sky_box::SkyBox;
 
+use std::f64::consts::PI;
+
 use crate::cap::{Cap, Relation};
 use crate::position::Position;
 use crate::ra_interval::RaInterval;
@@ -53,6 +55,24 @@ impl Region {
         }
     }
 
+    /// The area on the sphere in square degrees (the whole sky has 41,252.96), exact up to rounding: 0 for an
+    /// empty region, none for limits on plain numbers, which may name the same sky on several turns of the circle.
+    ///
+    /// The area of an ellipse is that of its outline on the sky, a little more than π times its semi-axes, since
+    /// it is defined on the tangent plane. The area of a coverage map is that of its cells.
+    pub fn area_deg2(&self) -> Option<f64> {
+        let area_sr = match self {
+            Region::Circle(circle) => circle.area_sr(),
+            Region::Box(sky_box) => sky_box.area_sr(),
+            Region::Ellipse(ellipse) => ellipse.area_sr(),
+            Region::Polygon(polygon) => polygon.area_sr(),
+            Region::Moc(moc) => moc.area_sr(),
+            Region::AllSky => 4.0 * PI,
+            Region::RaDec(_) => return None,
+        };
+        Some(area_sr.to_degrees().to_degrees())
+    }
+
     /// How a cap lies to the region.
     pub(crate) fn relation(&self, cap: &Cap) -> Relation {
         match self {
@@ -74,7 +94,7 @@ impl Region {
             Region::Ellipse(ellipse) => ellipse.cap().radius_rad,
             Region::Polygon(polygon) => polygon.cap().radius_rad,
             Region::RaDec(range) => range.bounds().map_or(0.0, |bounds| bounds.scale_rad()),
-            Region::Moc(_) | Region::AllSky => std::f64::consts::PI,
+            Region::Moc(_) | Region::AllSky => PI,
         }
     }
 }

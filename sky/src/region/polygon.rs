@@ -16,6 +16,7 @@ pub struct ConvexPolygon {
     /// For each edge the direction at right angles to its great circle, towards the inside.
     inward: Vec<UnitVector>,
     cap: Cap,
+    area_sr: f64,
 }
 
 impl ConvexPolygon {
@@ -46,13 +47,18 @@ impl ConvexPolygon {
         }
         let inward = oriented(normals, &corners)?;
         let cap = bounding_cap(&inward, &corners)?;
-        Ok(ConvexPolygon { inward, cap })
+        Ok(ConvexPolygon { inward, cap, area_sr: fan_sr(&corners) })
     }
 
     /// Whether the position is in the polygon: on the inner side of every edge.
     pub fn contains(&self, p: Position) -> bool {
         let v = p.unit_vector();
         self.inward.iter().all(|normal| normal.dot(v) >= 0.0)
+    }
+
+    /// The solid angle in steradians.
+    pub(crate) fn area_sr(&self) -> f64 {
+        self.area_sr
     }
 
     pub(crate) fn cap(&self) -> Cap {
@@ -104,6 +110,12 @@ fn oriented(normals: Vec<UnitVector>, corners: &[UnitVector]) -> Result<Vec<Unit
             "an edge has vertices on both sides; give the corners of a convex shape in order".to_owned(),
         ))
     }
+}
+
+/// The solid angle of a convex polygon, cut into triangles that share its first corner.
+fn fan_sr(corners: &[UnitVector]) -> f64 {
+    let Some((first, others)) = corners.split_first() else { return 0.0 };
+    others.windows(2).map(|side| first.triangle_sr(side[0], side[1])).sum()
 }
 
 /// A cap that holds the polygon. A cap smaller than a hemisphere is convex, so holding the corners is enough.

@@ -45,6 +45,16 @@ impl SkyBox {
         in_ra && dec >= self.dec_min && dec <= self.dec_max
     }
 
+    /// The solid angle in steradians, 0 where the box is empty.
+    pub(crate) fn area_sr(&self) -> f64 {
+        self.bounds().map_or(0.0, |bounds| {
+            let (south, north) = (bounds.dec_min.to_radians(), bounds.dec_max.to_radians());
+            // sin(north) - sin(south), written so that low boxes keep their digits.
+            let height = 2.0 * (0.5 * (north + south)).cos() * (0.5 * (north - south)).sin();
+            bounds.ra.width().to_radians() * height.max(0.0)
+        })
+    }
+
     /// The box, or none where it is empty.
     pub(crate) fn bounds(&self) -> Option<RaDecBox> {
         let ra = self.ra.map_or(RaInterval::FULL, |(west, east)| RaInterval::eastward(west, east));

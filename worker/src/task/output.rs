@@ -208,13 +208,7 @@ struct Company {
 
 impl Company {
     fn new() -> Self {
-        Company {
-            began: Instant::now(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            departure: None,
-            going: false,
-        }
+        Company { began: Instant::now(), waiting: VecDeque::new(), waiting_bytes: 0, departure: None, going: false }
     }
 
     /// Takes what the queue has, while it is to wait for more; the queue's own bound still holds for

@@ -4,6 +4,8 @@
 //! local sub-plan is wrapped in a [`ChunkLocal`] with the chunks it needs; what is not local is
 //! left above and runs in the merge plan, which is always right.
 
+mod near;
+
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -17,7 +19,9 @@ use skyflight_sky::ChunkId;
 
 use crate::plan::local::{ChunkChoice, ChunkLocal};
 use crate::prune::{ChunkSet, area_of};
+use crate::spherical::SphericalJoin;
 use crate::tables::{DatabaseIndex, SkyTable, contains_subquery};
+use near::prove_spherical;
 
 /// What an output column of a local sub-plan is to the sky.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,7 +51,7 @@ pub(crate) fn mark_local(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
         }
         match prove(&node) {
             Ok(local) => {
-                let marked = LogicalPlan::Extension(Extension { node: Arc::new(local.into_node(node)) });
+                let marked = LogicalPlan::Extension(Extension { node: Arc::new(local.into_node(node)?) });
                 Ok(Transformed::new(marked, true, TreeNodeRecursion::Jump))
             }
             Err(_) => Ok(Transformed::no(node)),
@@ -65,7 +69,14 @@ fn reads_tables(node: &LogicalPlan) -> bool {
             | LogicalPlan::Projection(_)
             | LogicalPlan::SubqueryAlias(_)
             | LogicalPlan::Join(_)
-    )
+    ) || spherical(node).is_some()
+}
+
+fn spherical(node: &LogicalPlan) -> Option<&SphericalJoin> {
+    match node {
+        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
+        _ => None,
+    }
 }
 
 /// Why a sub-plan is not local.
@@ -83,11 +94,14 @@ struct Local {
     chunks: Option<ChunkSet>,
     /// The partitioned database it reads, with `chunks`.
     database: Option<Arc<DatabaseIndex>>,
+    /// The scans that also read the rows beside each chunk, as indices into `scans`.
+    with_overlap: Vec<usize>,
     reason: String,
 }
 
 impl Local {
-    fn into_node(self, plan: LogicalPlan) -> ChunkLocal {
+    fn into_node(self, plan: LogicalPlan) -> PlanResult<ChunkLocal> {
+        let plan = near::read_overlap(plan, &self.with_overlap)?;
         let partitioned = self.scans.iter().filter(|t| !t.is_replicated());
         let mut all: Vec<ChunkId> = partitioned.flat_map(|t| t.chunks.keys().copied()).collect();
         all.sort_unstable();
@@ -97,7 +111,7 @@ impl Local {
             Some(ChunkSet::All) => ChunkChoice { total: all.len(), chunks: all },
             Some(ChunkSet::Some(chunks)) => ChunkChoice { total: all.len(), chunks },
         };
-        ChunkLocal { plan, choice: Arc::new(choice), tables: self.scans, reason: self.reason }
+        Ok(ChunkLocal { plan, choice: Arc::new(choice), tables: self.scans, reason: self.reason })
     }
 }
 
@@ -121,7 +135,10 @@ fn prove(plan: &LogicalPlan) -> Proof<Local> {
             Ok(local)
         }
         LogicalPlan::Join(join) => prove_join(join),
-        _ => Err(NotLocal),
+        other => match spherical(other) {
+            Some(join) => prove_spherical(join),
+            None => Err(NotLocal),
+        },
     }
 }
 
@@ -139,6 +156,7 @@ fn prove_scan(scan: &TableScan) -> Proof<Local> {
         columns,
         chunks: (!replicated).then(|| ChunkSet::Some(table.chunks.keys().copied().collect())),
         database: (!replicated).then(|| Arc::clone(&table.database)),
+        with_overlap: Vec::new(),
         reason: format!("{} {}", table.table.kind, table.table.name),
         scans: vec![Arc::clone(&table)],
     };
@@ -150,6 +168,11 @@ fn prove_scan(scan: &TableScan) -> Proof<Local> {
         .iter()
         .map(|field| role_of(&table, field.name()).map(|role| Origin { scan: 0, role }))
         .collect();
+    if let Some(kept) = table.bounds.kept(&scan.filters, &whole, &table.schema)
+        && !replicated
+    {
+        local.chunks = local.chunks.map(|own| own.intersect(ChunkSet::Some(kept)));
+    }
     for filter in &scan.filters {
         let chunks = chunks_where(filter, &whole, &all_columns, &local);
         local.chunks = local.chunks.map(|own| own.intersect(chunks));
@@ -237,9 +260,14 @@ fn prove_join(join: &Join) -> Proof<Local> {
         (true, Some((l, r))) => format!("{} joined with {} on {l} = {r}", left.reason, right.reason),
         _ => format!("{} joined with {}", left.reason, right.reason),
     };
+    joined(join.join_type, left, right, chunks, reason)
+}
+
+/// A local join of two local sides.
+fn joined(join_type: JoinType, left: Local, right: Local, chunks: Option<ChunkSet>, reason: String) -> Proof<Local> {
     let shift = left.scans.len();
     let moved = right.columns.iter().map(|o| o.map(|o| Origin { scan: o.scan + shift, ..o }));
-    let columns: Vec<Option<Origin>> = match join.join_type {
+    let columns: Vec<Option<Origin>> = match join_type {
         JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => {
             left.columns.iter().copied().chain(moved).collect()
         }
@@ -248,9 +276,10 @@ fn prove_join(join: &Join) -> Proof<Local> {
         JoinType::LeftMark | JoinType::RightMark => return Err(NotLocal),
     };
     let database = left.database.clone().or_else(|| right.database.clone());
+    let with_overlap = left.with_overlap.into_iter().chain(right.with_overlap.iter().map(|at| at + shift)).collect();
     let mut scans = left.scans;
     scans.extend(right.scans);
-    Ok(Local { scans, columns, chunks, database, reason })
+    Ok(Local { scans, columns, chunks, database, with_overlap, reason })
 }
 
 /// Chunks in which a join can have rows, or not local where a replicated table is the side whose

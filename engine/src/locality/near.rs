@@ -1,0 +1,122 @@
+//! Which joins of near rows may run beside a chunk.
+//!
+//! One side, the owner, gives its rows of the chunk; the other gives its rows of the chunk and the
+//! copies of those beside it. So an owner's row, which lies in one chunk only, meets there every row
+//! within the radius, as long as the radius is at most that of the overlap. Only directors have an
+//! overlap: rows of a child beside the chunk are elsewhere.
+
+use std::sync::Arc;
+
+use datafusion::common::JoinType;
+use datafusion::common::tree_node::Transformed;
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use skyflight_catalog::TableKind;
+
+use super::{Local, NotLocal, Origin, Proof, Role, joined, joined_chunks, origin_of, prove, sky_table};
+use crate::spherical::SphericalJoin;
+use crate::tables::WithOverlap;
+
+pub(super) fn prove_spherical(join: &SphericalJoin) -> Proof<Local> {
+    let (mut left, mut right) = (prove(&join.left)?, prove(&join.right)?);
+    let (Some(one), Some(other)) = (&left.database, &right.database) else {
+        // A table that is whole on every worker needs no overlap.
+        let reason = format!("{} near {}", left.reason, right.reason);
+        let chunks = joined_chunks(join.join_type, &left, &right)?;
+        return joined(join.join_type, left, right, chunks, reason);
+    };
+    let overlap_deg = one.scheme.as_ref().map(|scheme| scheme.overlap_radius().0).ok_or(NotLocal)?;
+    let radius_deg = join.constant_radius().ok_or(NotLocal)?;
+    if one.snapshot != other.snapshot || radius_deg > overlap_deg {
+        return Err(NotLocal);
+    }
+    let at = [position(&join.left_position, &join.left, &left)?, position(&join.right_position, &join.right, &right)?];
+    let can_own = |side: JoinType| match join.join_type {
+        JoinType::Inner => true,
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => side == JoinType::Left,
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => side == JoinType::Right,
+        JoinType::Full | JoinType::LeftMark | JoinType::RightMark => false,
+    };
+    let owners = [
+        can_own(JoinType::Left) && has_overlap(&join.right, &right, at[1]),
+        can_own(JoinType::Right) && has_overlap(&join.left, &left, at[0]),
+    ];
+    // The owner decides which chunks are visited: the side that needs fewer.
+    let left_owns = match owners {
+        [false, false] => return Err(NotLocal),
+        [true, false] => true,
+        [false, true] => false,
+        [true, true] => chunk_count(&left) <= chunk_count(&right),
+    };
+    let radius_arcsec = radius_deg * 3600.0;
+    let (owner, beside) = if left_owns { (&mut left, &mut right) } else { (&mut right, &mut left) };
+    let reason = format!(
+        "{} within {radius_arcsec} arcsec of {}, whose overlap reaches {} arcsec",
+        owner.reason,
+        beside.reason,
+        overlap_deg * 3600.0
+    );
+    let chunks = owner.chunks.clone();
+    beside.with_overlap = (0..beside.scans.len()).collect();
+    // Its rows may lie in another chunk: nothing follows from their places and keys any more.
+    beside.columns.fill(None);
+    joined(join.join_type, left, right, chunks, reason)
+}
+
+fn chunk_count(local: &Local) -> usize {
+    match &local.chunks {
+        Some(super::ChunkSet::Some(chunks)) => chunks.len(),
+        _ => usize::MAX,
+    }
+}
+
+/// The scan whose rows lie where the position says.
+fn position(position: &[Expr; 2], plan: &LogicalPlan, local: &Local) -> Proof<usize> {
+    let origin = |expr: &Expr| -> Proof<Origin> { origin_of(expr, plan.schema(), &local.columns).ok_or(NotLocal) };
+    let (ra, dec) = (origin(&position[0])?, origin(&position[1])?);
+    if ra.scan != dec.scan || ra.role != Role::DirectorRa || dec.role != Role::DirectorDec {
+        return Err(NotLocal);
+    }
+    Ok(ra.scan)
+}
+
+/// True for a director alone: its rows beside a chunk can be had, and they go through filters and
+/// projections as its own do.
+fn has_overlap(plan: &LogicalPlan, local: &Local, scan: usize) -> bool {
+    let mut node = plan;
+    loop {
+        node = match node {
+            LogicalPlan::Filter(filter) => &filter.input,
+            LogicalPlan::Projection(projection) => &projection.input,
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            LogicalPlan::TableScan(table) => {
+                let whole = table.fetch.is_none();
+                return whole && local.scans.get(scan).is_some_and(|t| t.table.kind == TableKind::Director);
+            }
+            _ => return false,
+        };
+    }
+}
+
+/// Lets the scans with the given numbers, counted from left to right, read what lies beside the chunk.
+pub(super) fn read_overlap(plan: LogicalPlan, scans: &[usize]) -> PlanResult<LogicalPlan> {
+    use datafusion::common::tree_node::TreeNode;
+    if scans.is_empty() {
+        return Ok(plan);
+    }
+    let mut next = 0;
+    plan.transform_down(|node| {
+        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        let number = next;
+        next += 1;
+        if !scans.contains(&number) {
+            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+        }
+        if let Some(table) = sky_table(&source_as_provider(&scan.source)?) {
+            scan.source = provider_as_source(Arc::new(WithOverlap(table)));
+        }
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    })
+    .map(|rewritten| rewritten.data)
+}

@@ -1,0 +1,197 @@
+//! The logical node of a join of rows that lie near each other.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality, Result, internal_err};
+use datafusion::logical_expr::logical_plan::builder::build_join_schema;
+use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore, lit};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+
+use super::condition::{Nearness, nearness};
+use super::exec::{PlaceExprs, SphericalJoinExec, SphericalJoinSpec};
+use super::pairs::condition_columns;
+use crate::functions::constant_number;
+
+/// A join on a condition that keeps its sides near each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SphericalJoin {
+    pub(crate) left: LogicalPlan,
+    pub(crate) right: LogicalPlan,
+    pub(crate) join_type: JoinType,
+    /// The whole condition of the join.
+    pub(crate) condition: Expr,
+    /// Right ascension and declination of a left row, in degrees.
+    pub(crate) left_position: [Expr; 2],
+    /// The same of a right row.
+    pub(crate) right_position: [Expr; 2],
+    /// Parts of the radius in degrees: a literal, what a left row adds, what a right row adds.
+    pub(crate) radius: Expr,
+    pub(crate) left_radius: Option<Expr>,
+    pub(crate) right_radius: Option<Expr>,
+    schema: DFSchemaRef,
+}
+
+/// Replaces every join that can be one by a [`SphericalJoin`], also inside sub-queries.
+///
+/// A join on equal keys stays what it is: keys find partners faster than places do.
+pub(crate) fn plan_spherical_joins(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Join(join) => match SphericalJoin::of(&join)? {
+            Some(spherical) => Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(spherical) }))),
+            None => Ok(Transformed::no(LogicalPlan::Join(join))),
+        },
+        other => Ok(Transformed::no(other)),
+    })
+    .map(|planned| planned.data)
+}
+
+impl SphericalJoin {
+    fn of(join: &Join) -> Result<Option<SphericalJoin>> {
+        let marks = matches!(join.join_type, JoinType::LeftMark | JoinType::RightMark);
+        if marks || !join.on.is_empty() || join.null_aware || join.null_equality == NullEquality::NullEqualsNull {
+            return Ok(None);
+        }
+        let Some(condition) = &join.filter else { return Ok(None) };
+        let Some(near) = nearness(condition, join.left.schema(), join.right.schema()) else { return Ok(None) };
+        let Nearness { left, right, constant, left_radius, right_radius } = near;
+        Ok(Some(SphericalJoin {
+            left: join.left.as_ref().clone(),
+            right: join.right.as_ref().clone(),
+            join_type: join.join_type,
+            condition: condition.clone(),
+            left_position: left,
+            right_position: right,
+            radius: lit(constant),
+            left_radius,
+            right_radius,
+            schema: Arc::clone(&join.schema),
+        }))
+    }
+
+    /// The operator on planned inputs; `physical` plans an expression over the columns of a schema.
+    pub(crate) fn physical(
+        &self,
+        left: &Arc<dyn ExecutionPlan>,
+        right: &Arc<dyn ExecutionPlan>,
+        physical: &dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>,
+    ) -> Result<SphericalJoinExec> {
+        let places = |position: &[Expr; 2], radius: &Option<Expr>, schema: &DFSchema| -> Result<PlaceExprs> {
+            Ok(PlaceExprs {
+                ra: physical(&position[0], schema)?,
+                dec: physical(&position[1], schema)?,
+                radius: radius.as_ref().map(|radius| physical(radius, schema)).transpose()?,
+            })
+        };
+        let Some(radius_deg) = constant_number(&self.radius) else {
+            return internal_err!("the constant part of a radius is {}", self.radius);
+        };
+        let spec = SphericalJoinSpec {
+            join_type: self.join_type,
+            condition: self.physical_condition(left, right, physical)?,
+            left: places(&self.left_position, &self.left_radius, self.left.schema())?,
+            right: places(&self.right_position, &self.right_radius, self.right.schema())?,
+            radius_deg,
+        };
+        SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
+    }
+
+    /// The condition over the columns that it names, those of the left side first.
+    fn physical_condition(
+        &self,
+        left: &Arc<dyn ExecutionPlan>,
+        right: &Arc<dyn ExecutionPlan>,
+        physical: &dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>,
+    ) -> Result<JoinFilter> {
+        let named = self.condition.column_refs();
+        let of = |schema: &DFSchema| -> Vec<usize> {
+            let mut found: Vec<usize> =
+                named.iter().filter_map(|column| schema.maybe_index_of_column(column)).collect();
+            found.sort_unstable();
+            found
+        };
+        let (left_columns, right_columns) = (of(self.left.schema()), of(self.right.schema()));
+        let qualified = |schema: &DFSchema, at: &usize| {
+            let (qualifier, field) = schema.qualified_field(*at);
+            (qualifier.cloned(), Arc::clone(field))
+        };
+        let fields = left_columns.iter().map(|at| qualified(self.left.schema(), at));
+        let fields = fields.chain(right_columns.iter().map(|at| qualified(self.right.schema(), at)));
+        let schema = DFSchema::new_with_metadata(fields.collect(), HashMap::new())?;
+        let expression = physical(&self.condition, &schema)?;
+        let planned = [left.schema(), right.schema()];
+        let (columns, schema) = condition_columns(&left_columns, &right_columns, [&planned[0], &planned[1]]);
+        Ok(JoinFilter::new(expression, columns, Arc::new(schema)))
+    }
+
+    /// The radius in degrees, where it is the same for all pairs.
+    pub(crate) fn constant_radius(&self) -> Option<f64> {
+        let constant = constant_number(&self.radius)?;
+        (self.left_radius.is_none() && self.right_radius.is_none()).then_some(constant)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for SphericalJoin {
+    fn name(&self) -> &str {
+        "SphericalJoin"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.left, &self.right]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        let positions = self.left_position.iter().chain(&self.right_position);
+        let radii = self.left_radius.iter().chain(&self.right_radius);
+        [&self.condition, &self.radius].into_iter().chain(positions).chain(radii).cloned().collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "SphericalJoin: {} on {}", self.join_type, self.condition)
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let Ok([left, right]) = <[LogicalPlan; 2]>::try_from(inputs) else {
+            return internal_err!("a spherical join has two inputs");
+        };
+        let mut exprs = exprs.into_iter();
+        let mut next = || exprs.next();
+        let (Some(condition), Some(radius), Some(ra1), Some(dec1), Some(ra2), Some(dec2)) =
+            (next(), next(), next(), next(), next(), next())
+        else {
+            return internal_err!("a spherical join has a condition, a radius and two positions");
+        };
+        let left_radius = self.left_radius.as_ref().and_then(|_| next());
+        let right_radius = self.right_radius.as_ref().and_then(|_| next());
+        let schema = Arc::new(build_join_schema(left.schema(), right.schema(), &self.join_type)?);
+        Ok(SphericalJoin {
+            left,
+            right,
+            join_type: self.join_type,
+            condition,
+            left_position: [ra1, dec1],
+            right_position: [ra2, dec2],
+            radius,
+            left_radius,
+            right_radius,
+            schema,
+        })
+    }
+}
+
+impl PartialOrd for SphericalJoin {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let order =
+            (&self.left, &self.right, &self.condition).partial_cmp(&(&other.left, &other.right, &other.condition));
+        order.filter(|order| *order != Ordering::Equal || self == other)
+    }
+}

@@ -228,10 +228,7 @@ class Expressions:
                 return f"{value} {negated}LIKE {self.rng.choice(PATTERNS)}"
             case "distinct":
                 compared = f"{value} IS {negated}DISTINCT FROM {self.expression(scope, of, 0)}"
-                if self.chance(0.9):
-                    return f"({compared})"
-                self.uses("is distinct from without parentheses")
-                return compared
+                return f"({compared})" if self.chance(0.5) else compared
         return f"CASE WHEN {self.simple(scope)} THEN {self.simple(scope)} ELSE {self.simple(scope)} END"
 
     def area(self, scope: Scope) -> str:

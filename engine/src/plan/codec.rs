@@ -38,9 +38,9 @@ struct NodeMessage {
 #[derive(Clone, PartialEq, Oneof)]
 enum Node {
     #[prost(message, tag = "1")]
-    Scan(ScanMessage),
+    Scan(Box<ScanMessage>),
     #[prost(message, tag = "2")]
-    SphericalJoin(SphericalJoinMessage),
+    SphericalJoin(Box<SphericalJoinMessage>),
 }
 
 /// A chunk scan on the wire.
@@ -126,7 +126,7 @@ impl PhysicalExtensionCodec for FragmentCodec {
         let message = NodeMessage::decode(buf).map_err(|e| exec_datafusion_err!("cannot read a plan node: {e}"))?;
         let reader = Reader { codec: self, ctx, converter };
         match (message.node, inputs) {
-            (Some(Node::Scan(scan)), []) => Ok(Arc::new(reader.scan(scan)?)),
+            (Some(Node::Scan(scan)), []) => Ok(Arc::new(reader.scan(*scan)?)),
             (Some(Node::SphericalJoin(join)), [left, right]) => Ok(Arc::new(reader.spherical(&join, left, right)?)),
             (Some(_), inputs) => exec_err!("a plan node cannot have {} inputs", inputs.len()),
             (None, _) => exec_err!("a plan node that this version does not know"),
@@ -141,9 +141,9 @@ impl PhysicalExtensionCodec for FragmentCodec {
     ) -> Result<()> {
         let writer = Writer { codec: self, converter };
         let written = if let Some(leaf) = node.downcast_ref::<ChunkScanExec>() {
-            Node::Scan(writer.scan(leaf.scan())?)
+            Node::Scan(Box::new(writer.scan(leaf.scan())?))
         } else if let Some(join) = node.downcast_ref::<SphericalJoinExec>() {
-            Node::SphericalJoin(writer.spherical(join.spec())?)
+            Node::SphericalJoin(Box::new(writer.spherical(join.spec())?))
         } else {
             return internal_err!("{} cannot run beside a chunk", node.name());
         };

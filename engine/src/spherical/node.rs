@@ -37,6 +37,9 @@ pub(crate) struct SphericalJoin {
     schema: DFSchemaRef,
 }
 
+/// Plans an expression over the columns of a schema.
+pub(crate) type PhysicalExprPlanner<'a> = dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>> + 'a;
+
 /// Replaces every join that can be one by a [`SphericalJoin`], also inside sub-queries.
 ///
 /// A join on equal keys stays what it is: keys find partners faster than places do.
@@ -74,12 +77,12 @@ impl SphericalJoin {
         }))
     }
 
-    /// The operator on planned inputs; `physical` plans an expression over the columns of a schema.
+    /// The operator on planned inputs.
     pub(crate) fn physical(
         &self,
         left: &Arc<dyn ExecutionPlan>,
         right: &Arc<dyn ExecutionPlan>,
-        physical: &dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>,
+        physical: &PhysicalExprPlanner<'_>,
     ) -> Result<SphericalJoinExec> {
         let places = |position: &[Expr; 2], radius: &Option<Expr>, schema: &DFSchema| -> Result<PlaceExprs> {
             Ok(PlaceExprs {
@@ -106,7 +109,7 @@ impl SphericalJoin {
         &self,
         left: &Arc<dyn ExecutionPlan>,
         right: &Arc<dyn ExecutionPlan>,
-        physical: &dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>,
+        physical: &PhysicalExprPlanner<'_>,
     ) -> Result<JoinFilter> {
         let named = self.condition.column_refs();
         let of = |schema: &DFSchema| -> Vec<usize> {

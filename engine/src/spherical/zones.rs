@@ -324,6 +324,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
         /// Whatever is within the radius is found, once, and most of what is found is near.
         #[test]
         fn nothing_near_is_missed(

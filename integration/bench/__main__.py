@@ -12,9 +12,16 @@ from pathlib import Path
 
 from skyflight_testing.settings import binary
 
-from . import chunks, cone, ingest, scan, stream
+from . import chunks, cone, ingest, match, scan, stream
 
-BENCHMARKS = {"ingest": ingest.run, "cone": cone.run, "scan": scan.run, "stream": stream.run, "chunks": chunks.run}
+BENCHMARKS = {
+    "ingest": ingest.run,
+    "cone": cone.run,
+    "scan": scan.run,
+    "stream": stream.run,
+    "chunks": chunks.run,
+    "match": match.run,
+}
 
 
 def main() -> int:

@@ -5,12 +5,12 @@
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::TreeNode;
 use datafusion::functions::math::expr_fn::{abs, sqrt};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, lit, when};
 
 use crate::functions::{SeparationBound, constant_number, separation_bound};
+use crate::tables::contains_subquery;
 
 /// Rows of the two sides match only where their positions are at most
 /// `constant + left_radius + right_radius` degrees apart.
@@ -64,7 +64,7 @@ struct Sides<'a> {
 
 impl Sides<'_> {
     fn of(&self, expr: &Expr) -> Option<Side> {
-        if expr.is_volatile() || expr.exists(|e| Ok(is_query(e))).unwrap_or(true) {
+        if expr.is_volatile() || contains_subquery(expr) {
             return None;
         }
         let (mut left, mut right) = (false, false);
@@ -197,15 +197,4 @@ impl Radius {
         };
         Some(Radius { constant, left: part(self.left)?, right: part(self.right)? })
     }
-}
-
-fn is_query(expr: &Expr) -> bool {
-    matches!(
-        expr,
-        Expr::ScalarSubquery(_)
-            | Expr::InSubquery(_)
-            | Expr::Exists(_)
-            | Expr::SetComparison(_)
-            | Expr::OuterReferenceColumn(..)
-    )
 }

@@ -23,11 +23,11 @@ const LISTED_VALUES: usize = 1_000;
 ///
 /// Floating-point columns are left out: a NaN, which is above all numbers in a comparison, has no
 /// place in the statistics of a file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ChunkBounds {
     /// Ascending.
     chunks: Vec<ChunkId>,
-    rows: Vec<u64>,
+    rows: ArrayRef,
     columns: HashMap<String, ColumnBounds>,
 }
 
@@ -36,11 +36,11 @@ pub(crate) struct ChunkBounds {
 struct ColumnBounds {
     min: ArrayRef,
     max: ArrayRef,
-    null_count: UInt64Array,
+    null_count: ArrayRef,
 }
 
 /// What is known of one column of one chunk.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Known {
     range: Option<(ScalarValue, ScalarValue)>,
     nulls: u64,
@@ -62,7 +62,7 @@ impl ChunkBounds {
             }
         }
         ChunkBounds {
-            rows: files.values().map(|files| files.iter().map(|f| f.rows).sum()).collect(),
+            rows: Arc::new(UInt64Array::from_iter_values(files.values().map(|f| f.iter().map(|file| file.rows).sum()))),
             chunks: files.into_keys().collect(),
             columns,
         }
@@ -119,7 +119,7 @@ impl ColumnBounds {
         Some(ColumnBounds {
             min: ScalarValue::iter_to_array(mins).ok()?,
             max: ScalarValue::iter_to_array(maxes).ok()?,
-            null_count: nulls.into(),
+            null_count: Arc::new(UInt64Array::from(nulls)),
         })
     }
 }
@@ -138,11 +138,11 @@ impl PruningStatistics for ChunkBounds {
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        self.columns.get(&column.name).map(|bounds| Arc::new(bounds.null_count.clone()) as ArrayRef)
+        self.columns.get(&column.name).map(|bounds| Arc::clone(&bounds.null_count))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(UInt64Array::from(self.rows.clone())))
+        Some(Arc::clone(&self.rows))
     }
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {

@@ -8,7 +8,7 @@ const HEADER: &str = "//! The messages of `proto/skyflight.proto` as Rust types.
 //! Made by `SKYFLIGHT_REGENERATE=1 cargo test -p skyflight-proto --test generated`; edits are lost.\n";
 
 fn generate() -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let folder = Path::new("proto");
     let files = protox::Compiler::new([&folder])
         .unwrap()
         .include_source_info(true)
@@ -31,7 +31,7 @@ fn generate() -> String {
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the switch of a developer's tool, not configuration")]
 fn generated_code_is_what_the_proto_file_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/generated.rs");
+    let path = Path::new("src/generated.rs");
     let fresh = generate();
     if std::env::var_os("SKYFLIGHT_REGENERATE").is_some() {
         std::fs::write(&path, &fresh).unwrap();

@@ -153,7 +153,7 @@ pub(super) fn is_constant(args: &ScalarFunctionArgs) -> bool {
 
 /// A literal's value as a number, whatever numeric type it was written in; `None` for NULL and for
 /// what is not a number.
-pub(super) fn scalar_number(scalar: &ScalarValue) -> Option<f64> {
+pub(crate) fn scalar_number(scalar: &ScalarValue) -> Option<f64> {
     match scalar {
         ScalarValue::Float64(value) => *value,
         ScalarValue::Boolean(value) => value.map(f64::from),

@@ -28,7 +28,7 @@ pub use area_spec::AreaSpecRule;
 pub use integer_predicate::{IntegerPredicateRule, compare_integer_predicates};
 pub use region_predicate::{RegionPredicate, region_predicate};
 
-pub(crate) use arguments::constant_number;
+pub(crate) use arguments::{constant_number, scalar_number};
 pub(crate) use separation_bound::{SeparationBound, separation_bound};
 
 use area_spec::AreaSpec;

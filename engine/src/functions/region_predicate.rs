@@ -4,6 +4,7 @@
 //! too small is a silently wrong answer.
 
 use std::any::Any;
+use std::borrow::Cow;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::{Between, InList};
@@ -12,6 +13,7 @@ use skyflight_sky::{Circle, Degrees, Position, Region};
 
 use super::arguments::{constant_number, has_inputs, strip};
 use super::contains::Contains;
+use super::footprint::Footprint;
 use super::membership::PointIn;
 use super::separation::Angle;
 
@@ -95,30 +97,29 @@ fn in_list(expr: &Expr, list: &[Expr]) -> Option<RegionPredicate> {
 
 /// The region a sky predicate asks about, which holds the position wherever the predicate is not 0.
 fn membership(expr: &Expr) -> Option<RegionPredicate> {
+    let (footprint, numbers) = sky_test(expr)?;
+    let [ra, dec, parameters @ ..] = numbers.as_ref() else { return None };
+    let parameters: Option<Vec<f64>> = parameters.iter().map(constant_number).collect();
+    let region = footprint.region(&parameters?).ok()?;
+    position_of(ra, dec, region)
+}
+
+/// The shape a sky predicate tests for, and its numbers: right ascension and declination of the
+/// position, then those of the shape.
+pub(super) fn sky_test(expr: &Expr) -> Option<(Footprint, Cow<'_, [Expr]>)> {
     let expr = strip_number_casts(expr);
     if let Some((test, numbers)) = PointIn::of(expr) {
-        return of_test(test, numbers);
+        return Some((test.footprint(), Cow::Borrowed(numbers)));
     }
     let Expr::ScalarFunction(call) = expr else { return None };
     let function: &dyn Any = call.func.inner().as_ref();
     let (test, numbers) = function.downcast_ref::<Contains>()?.flatten(&call.args)?;
-    of_test(&test, &numbers)
-}
-
-fn of_test(test: &PointIn, numbers: &[Expr]) -> Option<RegionPredicate> {
-    let [ra, dec, parameters @ ..] = numbers else { return None };
-    let parameters: Option<Vec<f64>> = parameters.iter().map(constant_number).collect();
-    let region = test.footprint().region(&parameters?).ok()?;
-    position_of(ra, dec, region)
+    Some((test.footprint(), Cow::Owned(numbers)))
 }
 
 /// An upper limit on a separation from a constant position.
 fn within(expr: &Expr, op: Operator, limit: f64) -> Option<RegionPredicate> {
-    if !matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq | Operator::IsNotDistinctFrom) {
-        return None;
-    }
-    let (expr, scale) = unscaled(expr)?;
-    let [ra1, dec1, ra2, dec2] = Angle::separated(expr)?;
+    let ([ra1, dec1, ra2, dec2], scale) = limited_separation(expr, op)?;
     let constant =
         |ra: &Expr, dec: &Expr| Position::new(Degrees(constant_number(ra)?), Degrees(constant_number(dec)?)).ok();
     let (center, ra, dec) = match (constant(&ra1, &dec1), constant(&ra2, &dec2)) {
@@ -133,8 +134,18 @@ fn within(expr: &Expr, op: Operator, limit: f64) -> Option<RegionPredicate> {
     position_of(&ra, &dec, Region::Circle(circle))
 }
 
+/// The positions, as (ra1, dec1, ra2, dec2), whose separation `expr <op> limit` limits from above, and
+/// the factor that the separation is multiplied by.
+pub(super) fn limited_separation(expr: &Expr, op: Operator) -> Option<([Expr; 4], f64)> {
+    if !matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq | Operator::IsNotDistinctFrom) {
+        return None;
+    }
+    let (expr, scale) = unscaled(expr)?;
+    Some((Angle::separated(expr)?, scale))
+}
+
 /// An angle and the factor it is multiplied by: `separation(…) * 3600` is in arcseconds.
-pub(super) fn unscaled(expr: &Expr) -> Option<(&Expr, f64)> {
+fn unscaled(expr: &Expr) -> Option<(&Expr, f64)> {
     let expr = strip(expr);
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return Some((expr, 1.0)) };
     let (inner, factor) = match (op, constant_number(left), constant_number(right)) {
@@ -155,7 +166,7 @@ fn position_of(ra: &Expr, dec: &Expr, region: Region) -> Option<RegionPredicate>
 }
 
 /// A 0-or-1 number without the casts that keep 0 apart from 1.
-pub(super) fn strip_number_casts(expr: &Expr) -> &Expr {
+fn strip_number_casts(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => strip_number_casts(&alias.expr),
         Expr::Cast(cast) if keeps_zero_and_one(cast.field.data_type()) => strip_number_casts(&cast.expr),

@@ -6,11 +6,8 @@ use datafusion::logical_expr::expr::Between;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, lit};
 
 use super::arguments::{constant_number, strip};
-use super::contains::Contains;
 use super::footprint::Footprint;
-use super::membership::PointIn;
-use super::region_predicate::{strip_number_casts, unscaled, zero_satisfies};
-use super::separation::Angle;
+use super::region_predicate::{limited_separation, sky_test, zero_satisfies};
 
 /// What a predicate says about two positions: it is true only where they are at most `radius` apart.
 #[derive(Debug, Clone)]
@@ -54,20 +51,8 @@ fn comparison(left: &Expr, op: Operator, right: &Expr) -> Option<SeparationBound
 
 /// A test for a circle that is true only inside of it.
 fn in_circle(expr: &Expr) -> Option<SeparationBound> {
-    let expr = strip_number_casts(expr);
-    let flattened = match expr {
-        Expr::ScalarFunction(call) => {
-            let function: &dyn std::any::Any = call.func.inner().as_ref();
-            function.downcast_ref::<Contains>().and_then(|contains| contains.flatten(&call.args))
-        }
-        _ => None,
-    };
-    let (footprint, numbers) = match (&flattened, PointIn::of(expr)) {
-        (Some((test, numbers)), _) => (test.footprint(), numbers.as_slice()),
-        (None, Some((test, numbers))) => (test.footprint(), numbers),
-        (None, None) => return None,
-    };
-    let [ra, dec, center_ra, center_dec, radius] = numbers else { return None };
+    let (footprint, numbers) = sky_test(expr)?;
+    let [ra, dec, center_ra, center_dec, radius] = numbers.as_ref() else { return None };
     (footprint == Footprint::Circle).then(|| SeparationBound {
         from: [strip(ra).clone(), strip(dec).clone()],
         to: [strip(center_ra).clone(), strip(center_dec).clone()],
@@ -77,11 +62,7 @@ fn in_circle(expr: &Expr) -> Option<SeparationBound> {
 
 /// A separation that is at most `limit`.
 fn within(expr: &Expr, op: Operator, limit: &Expr) -> Option<SeparationBound> {
-    if !matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq | Operator::IsNotDistinctFrom) {
-        return None;
-    }
-    let (expr, scale) = unscaled(expr)?;
-    let [ra1, dec1, ra2, dec2] = Angle::separated(expr)?;
+    let ([ra1, dec1, ra2, dec2], scale) = limited_separation(expr, op)?;
     let radius = if scale == 1.0 { number(limit) } else { number(limit) / lit(scale) };
     Some(SeparationBound {
         from: [strip(&ra1).clone(), strip(&dec1).clone()],

@@ -168,9 +168,7 @@ fn prove_scan(scan: &TableScan) -> Proof<Local> {
         .iter()
         .map(|field| role_of(&table, field.name()).map(|role| Origin { scan: 0, role }))
         .collect();
-    if let Some(kept) = table.bounds.kept(&scan.filters, &whole, &table.schema)
-        && !replicated
-    {
+    if !replicated && let Some(kept) = table.bounds.kept(&scan.filters, &whole, &table.schema) {
         local.chunks = local.chunks.map(|own| own.intersect(ChunkSet::Some(kept)));
     }
     for filter in &scan.filters {

@@ -12,7 +12,6 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use skyflight_catalog::TableKind;
 
 use super::{Local, NotLocal, Origin, Proof, Role, joined, joined_chunks, origin_of, prove, sky_table};
 use crate::spherical::SphericalJoin;
@@ -27,27 +26,25 @@ pub(super) fn prove_spherical(join: &SphericalJoin) -> Proof<Local> {
         return joined(join.join_type, left, right, chunks, reason);
     };
     let overlap_deg = one.scheme.as_ref().map(|scheme| scheme.overlap_radius().0).ok_or(NotLocal)?;
-    let radius_deg = join.constant_radius().ok_or(NotLocal)?;
+    let radius_deg = join.near.constant_radius().ok_or(NotLocal)?;
     if one.snapshot != other.snapshot || radius_deg > overlap_deg {
         return Err(NotLocal);
     }
-    let at = [position(&join.left_position, &join.left, &left)?, position(&join.right_position, &join.right, &right)?];
-    let can_own = |side: JoinType| match join.join_type {
-        JoinType::Inner => true,
-        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => side == JoinType::Left,
-        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => side == JoinType::Right,
-        JoinType::Full | JoinType::LeftMark | JoinType::RightMark => false,
+    lies_where(&join.near.left, &join.left, &left)?;
+    lies_where(&join.near.right, &join.right, &right)?;
+    // The side whose unmatched rows come out must be the owner: beside a chunk they would come out again.
+    let (left_may, right_may) = match join.join_type {
+        JoinType::Inner => (true, true),
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => (true, false),
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => (false, true),
+        JoinType::Full | JoinType::LeftMark | JoinType::RightMark => (false, false),
     };
-    let owners = [
-        can_own(JoinType::Left) && has_overlap(&join.right, &right, at[1]),
-        can_own(JoinType::Right) && has_overlap(&join.left, &left, at[0]),
-    ];
     // The owner decides which chunks are visited: the side that needs fewer.
-    let left_owns = match owners {
-        [false, false] => return Err(NotLocal),
-        [true, false] => true,
-        [false, true] => false,
-        [true, true] => chunk_count(&left) <= chunk_count(&right),
+    let left_owns = match (left_may && is_one_scan(&join.right), right_may && is_one_scan(&join.left)) {
+        (false, false) => return Err(NotLocal),
+        (true, false) => true,
+        (false, true) => false,
+        (true, true) => chunk_count(&left) <= chunk_count(&right),
     };
     let radius_arcsec = radius_deg * 3600.0;
     let (owner, beside) = if left_owns { (&mut left, &mut right) } else { (&mut right, &mut left) };
@@ -58,7 +55,7 @@ pub(super) fn prove_spherical(join: &SphericalJoin) -> Proof<Local> {
         overlap_deg * 3600.0
     );
     let chunks = owner.chunks.clone();
-    beside.with_overlap = (0..beside.scans.len()).collect();
+    beside.with_overlap = vec![0];
     // Its rows may lie in another chunk: nothing follows from their places and keys any more.
     beside.columns.fill(None);
     joined(join.join_type, left, right, chunks, reason)
@@ -71,29 +68,26 @@ fn chunk_count(local: &Local) -> usize {
     }
 }
 
-/// The scan whose rows lie where the position says.
-fn position(position: &[Expr; 2], plan: &LogicalPlan, local: &Local) -> Proof<usize> {
+/// Proves that the position is that of a director's row, in whose chunk the whole row is.
+fn lies_where(position: &[Expr; 2], plan: &LogicalPlan, local: &Local) -> Proof<()> {
     let origin = |expr: &Expr| -> Proof<Origin> { origin_of(expr, plan.schema(), &local.columns).ok_or(NotLocal) };
     let (ra, dec) = (origin(&position[0])?, origin(&position[1])?);
     if ra.scan != dec.scan || ra.role != Role::DirectorRa || dec.role != Role::DirectorDec {
         return Err(NotLocal);
     }
-    Ok(ra.scan)
+    Ok(())
 }
 
-/// True for a director alone: its rows beside a chunk can be had, and they go through filters and
-/// projections as its own do.
-fn has_overlap(plan: &LogicalPlan, local: &Local, scan: usize) -> bool {
+/// True for one table alone, a director where its position was proved: its rows beside a chunk can be
+/// had, and they go through filters and projections as its own do.
+fn is_one_scan(plan: &LogicalPlan) -> bool {
     let mut node = plan;
     loop {
         node = match node {
             LogicalPlan::Filter(filter) => &filter.input,
             LogicalPlan::Projection(projection) => &projection.input,
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
-            LogicalPlan::TableScan(table) => {
-                let whole = table.fetch.is_none();
-                return whole && local.scans.get(scan).is_some_and(|t| t.table.kind == TableKind::Director);
-            }
+            LogicalPlan::TableScan(table) => return table.fetch.is_none(),
             _ => return false,
         };
     }

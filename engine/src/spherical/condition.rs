@@ -4,24 +4,24 @@
 //! pair that is near enough, so a bound may be too wide, never too narrow.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions::math::expr_fn::{abs, sqrt};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, lit, when};
 
-use crate::functions::{SeparationBound, constant_number, separation_bound};
+use crate::functions::{SeparationBound, constant_number, scalar_number, separation_bound};
 use crate::tables::contains_subquery;
 
 /// Rows of the two sides match only where their positions are at most
 /// `constant + left_radius + right_radius` degrees apart.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Nearness {
     /// Right ascension and declination of a left row, in degrees.
     pub(crate) left: [Expr; 2],
     /// The same of a right row.
     pub(crate) right: [Expr; 2],
-    /// The part of the radius that is the same for all rows.
-    pub(crate) constant: f64,
+    /// The part of the radius that is the same for all rows, as a literal: plans are compared.
+    pub(crate) constant: ScalarValue,
     /// The part that a left row adds; NULL where it matches nothing.
     pub(crate) left_radius: Option<Expr>,
     /// The part that a right row adds; NULL where it matches nothing.
@@ -31,7 +31,12 @@ pub(crate) struct Nearness {
 impl Nearness {
     /// The radius in degrees, where it is the same for all pairs.
     pub(crate) fn constant_radius(&self) -> Option<f64> {
-        (self.left_radius.is_none() && self.right_radius.is_none()).then_some(self.constant)
+        (self.left_radius.is_none() && self.right_radius.is_none()).then(|| self.constant_deg())
+    }
+
+    /// The part of the radius that is the same for all rows, in degrees.
+    pub(crate) fn constant_deg(&self) -> f64 {
+        scalar_number(&self.constant).unwrap_or(WHOLE_SKY)
     }
 }
 
@@ -45,7 +50,7 @@ pub(crate) fn nearness(condition: &Expr, left: &DFSchema, right: &DFSchema) -> O
         .collect();
     // A radius known now lets the join run beside chunks; of several the smallest finds least.
     let constant = found.iter().filter(|n| n.constant_radius().is_some());
-    let smallest = constant.min_by(|a, b| a.constant.total_cmp(&b.constant));
+    let smallest = constant.min_by(|a, b| a.constant_deg().total_cmp(&b.constant_deg()));
     smallest.or(found.first()).cloned()
 }
 
@@ -100,12 +105,11 @@ impl Sides<'_> {
             _ => return None,
         };
         let radius = self.radius(&bound.radius)?;
-        let degrees = |position: [Expr; 2]| position.map(|angle| cast(angle, DataType::Float64));
         Some(Nearness {
-            left: degrees(left),
-            right: degrees(right),
+            left,
+            right,
             // A radius that is no number, which Arrow orders above all, is as good as the whole sky.
-            constant: if radius.constant.is_nan() { WHOLE_SKY } else { radius.constant },
+            constant: if radius.constant.is_nan() { WHOLE_SKY } else { radius.constant }.into(),
             left_radius: radius.left,
             right_radius: radius.right,
         })

@@ -170,7 +170,6 @@ impl ExecutionPlan for SphericalJoinExec {
             batch_rows: context.session_config().batch_size(),
             output: BatchCoalescer::new(self.schema(), context.session_config().batch_size()),
             right: self.right.execute(partition, Arc::clone(&context))?,
-            left_side: None,
             current: None,
             last_left: None,
             ended: false,
@@ -288,7 +287,6 @@ struct Probing {
     batch_rows: usize,
     output: BatchCoalescer,
     right: SendableRecordBatchStream,
-    left_side: Option<Arc<LeftSide>>,
     current: Option<RightBatch>,
     /// The next left row to give, once all right rows are known.
     last_left: Option<u32>,
@@ -309,15 +307,13 @@ struct RightBatch {
 }
 
 impl Probing {
-    fn stream(mut self, left: Arc<LeftSide>) -> impl futures::Stream<Item = Result<RecordBatch>> {
-        self.left_side = Some(left);
-        futures::stream::try_unfold(self, |mut probing| async move {
-            Ok(probing.next().await?.map(|batch| (batch, probing)))
+    fn stream(self, left: Arc<LeftSide>) -> impl futures::Stream<Item = Result<RecordBatch>> {
+        futures::stream::try_unfold((self, left), |(mut probing, left)| async move {
+            Ok(probing.next(&left).await?.map(|batch| (batch, (probing, left))))
         })
     }
 
-    async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(left) = self.left_side.clone() else { return internal_err!("the left side was not read") };
+    async fn next(&mut self, left: &LeftSide) -> Result<Option<RecordBatch>> {
         loop {
             if let Some(batch) = self.output.next_completed_batch() {
                 self.metrics.output_rows.add(batch.num_rows());
@@ -327,11 +323,11 @@ impl Probing {
                 return Ok(None);
             }
             if let Some(mut batch) = self.current.take() {
-                if !self.probe(&left, &mut batch)? {
+                if !self.probe(left, &mut batch)? {
                     self.current = Some(batch);
                 }
             } else if let Some(from) = self.last_left {
-                self.last_left = self.give_left(&left, from)?;
+                self.last_left = self.give_left(left, from)?;
                 self.end_where_done()?;
             } else if let Some(rows) = self.right.try_next().await? {
                 let places = places(&self.spec.right, &rows)?;

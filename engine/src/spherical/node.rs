@@ -5,18 +5,17 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{Fields, Schema};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality, Result, internal_err};
 use datafusion::logical_expr::logical_plan::builder::build_join_schema;
-use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore, lit};
+use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 
 use super::condition::{Nearness, nearness};
 use super::exec::{PlaceExprs, SphericalJoinExec, SphericalJoinSpec};
-use super::pairs::condition_columns;
-use crate::functions::constant_number;
 
 /// A join on a condition that keeps its sides near each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,14 +25,8 @@ pub(crate) struct SphericalJoin {
     pub(crate) join_type: JoinType,
     /// The whole condition of the join.
     pub(crate) condition: Expr,
-    /// Right ascension and declination of a left row, in degrees.
-    pub(crate) left_position: [Expr; 2],
-    /// The same of a right row.
-    pub(crate) right_position: [Expr; 2],
-    /// Parts of the radius in degrees: a literal, what a left row adds, what a right row adds.
-    pub(crate) radius: Expr,
-    pub(crate) left_radius: Option<Expr>,
-    pub(crate) right_radius: Option<Expr>,
+    /// What the condition says of the positions.
+    pub(crate) near: Nearness,
     schema: DFSchemaRef,
 }
 
@@ -62,17 +55,12 @@ impl SphericalJoin {
         }
         let Some(condition) = &join.filter else { return Ok(None) };
         let Some(near) = nearness(condition, join.left.schema(), join.right.schema()) else { return Ok(None) };
-        let Nearness { left, right, constant, left_radius, right_radius } = near;
         Ok(Some(SphericalJoin {
             left: join.left.as_ref().clone(),
             right: join.right.as_ref().clone(),
             join_type: join.join_type,
             condition: condition.clone(),
-            left_position: left,
-            right_position: right,
-            radius: lit(constant),
-            left_radius,
-            right_radius,
+            near,
             schema: Arc::clone(&join.schema),
         }))
     }
@@ -91,15 +79,13 @@ impl SphericalJoin {
                 radius: radius.as_ref().map(|radius| physical(radius, schema)).transpose()?,
             })
         };
-        let Some(radius_deg) = constant_number(&self.radius) else {
-            return internal_err!("the constant part of a radius is {}", self.radius);
-        };
+        let near = &self.near;
         let spec = SphericalJoinSpec {
             join_type: self.join_type,
             condition: self.physical_condition(left, right, physical)?,
-            left: places(&self.left_position, &self.left_radius, self.left.schema())?,
-            right: places(&self.right_position, &self.right_radius, self.right.schema())?,
-            radius_deg,
+            left: places(&near.left, &near.left_radius, self.left.schema())?,
+            right: places(&near.right, &near.right_radius, self.right.schema())?,
+            radius_deg: near.constant_deg(),
         };
         SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
     }
@@ -127,15 +113,10 @@ impl SphericalJoin {
         let fields = fields.chain(right_columns.iter().map(|at| qualified(self.right.schema(), at)));
         let schema = DFSchema::new_with_metadata(fields.collect(), HashMap::new())?;
         let expression = physical(&self.condition, &schema)?;
-        let planned = [left.schema(), right.schema()];
-        let (columns, schema) = condition_columns(&left_columns, &right_columns, [&planned[0], &planned[1]]);
+        let (left, right) = (left.schema().project(&left_columns)?, right.schema().project(&right_columns)?);
+        let schema = Schema::new(left.fields().iter().chain(right.fields()).cloned().collect::<Fields>());
+        let columns = JoinFilter::build_column_indices(left_columns, right_columns);
         Ok(JoinFilter::new(expression, columns, Arc::new(schema)))
-    }
-
-    /// The radius in degrees, where it is the same for all pairs.
-    pub(crate) fn constant_radius(&self) -> Option<f64> {
-        let constant = constant_number(&self.radius)?;
-        (self.left_radius.is_none() && self.right_radius.is_none()).then_some(constant)
     }
 }
 
@@ -153,9 +134,9 @@ impl UserDefinedLogicalNodeCore for SphericalJoin {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        let positions = self.left_position.iter().chain(&self.right_position);
-        let radii = self.left_radius.iter().chain(&self.right_radius);
-        [&self.condition, &self.radius].into_iter().chain(positions).chain(radii).cloned().collect()
+        let Nearness { left, right, left_radius, right_radius, constant: _ } = &self.near;
+        let radii = left_radius.iter().chain(right_radius);
+        std::iter::once(&self.condition).chain(left).chain(right).chain(radii).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -168,26 +149,19 @@ impl UserDefinedLogicalNodeCore for SphericalJoin {
         };
         let mut exprs = exprs.into_iter();
         let mut next = || exprs.next();
-        let (Some(condition), Some(radius), Some(ra1), Some(dec1), Some(ra2), Some(dec2)) =
-            (next(), next(), next(), next(), next(), next())
+        let (Some(condition), Some(ra1), Some(dec1), Some(ra2), Some(dec2)) = (next(), next(), next(), next(), next())
         else {
-            return internal_err!("a spherical join has a condition, a radius and two positions");
+            return internal_err!("a spherical join has a condition and two positions");
         };
-        let left_radius = self.left_radius.as_ref().and_then(|_| next());
-        let right_radius = self.right_radius.as_ref().and_then(|_| next());
+        let near = Nearness {
+            left: [ra1, dec1],
+            right: [ra2, dec2],
+            constant: self.near.constant.clone(),
+            left_radius: self.near.left_radius.as_ref().and_then(|_| next()),
+            right_radius: self.near.right_radius.as_ref().and_then(|_| next()),
+        };
         let schema = Arc::new(build_join_schema(left.schema(), right.schema(), &self.join_type)?);
-        Ok(SphericalJoin {
-            left,
-            right,
-            join_type: self.join_type,
-            condition,
-            left_position: [ra1, dec1],
-            right_position: [ra2, dec2],
-            radius,
-            left_radius,
-            right_radius,
-            schema,
-        })
+        Ok(SphericalJoin { left, right, join_type: self.join_type, condition, near, schema })
     }
 }
 

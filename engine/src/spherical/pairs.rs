@@ -6,7 +6,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
 use datafusion::arrow::compute::take;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{JoinSide, Result, internal_err};
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 
@@ -84,12 +84,4 @@ impl Rows<'_> {
 /// Row numbers as what Arrow takes by.
 pub(super) fn numbers(rows: &[u32]) -> UInt32Array {
     UInt32Array::from(rows.to_vec())
-}
-
-/// The condition's own schema and where its columns come from, for a condition over the columns of
-/// both sides, left before right.
-pub(super) fn condition_columns(left: &[usize], right: &[usize], sides: [&Schema; 2]) -> (Vec<ColumnIndex>, Schema) {
-    let fields = left.iter().map(|at| sides[0].field(*at)).chain(right.iter().map(|at| sides[1].field(*at)));
-    let schema = Schema::new(fields.cloned().collect::<Vec<_>>());
-    (JoinFilter::build_column_indices(left.to_vec(), right.to_vec()), schema)
 }

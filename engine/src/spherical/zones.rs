@@ -8,6 +8,7 @@
 //! that is looked for unless it brings a radius of its own.
 
 use datafusion::arrow::array::{Array, Float64Array};
+use skyflight_sky::{Degrees, Position};
 
 /// Rows of a zone that are aimed at.
 const ZONE_ROWS: usize = 48;
@@ -43,10 +44,7 @@ impl Places {
         if !self.ra.is_valid(row) || !self.dec.is_valid(row) {
             return None;
         }
-        let (ra, dec) = (self.ra.value(row), self.dec.value(row));
-        if !ra.is_finite() || !(-90.0..=90.0).contains(&dec) {
-            return None;
-        }
+        let position = Position::new(Degrees(self.ra.value(row)), Degrees(self.dec.value(row))).ok()?;
         let radius = match &self.radius {
             None => 0.0,
             Some(radius) if radius.is_null(row) => return None,
@@ -54,9 +52,7 @@ impl Places {
             Some(radius) if radius.value(row).is_nan() => EVERYWHERE_DEG,
             Some(radius) => radius.value(row),
         };
-        let wrapped = if (0.0..360.0).contains(&ra) { ra } else { ra.rem_euclid(360.0) };
-        // The remainder of a tiny negative angle rounds to 360.
-        Some(Place { ra: if wrapped >= 360.0 { 0.0 } else { wrapped }, dec, radius })
+        Some(Place { ra: position.ra().0, dec: position.dec().0, radius })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -280,7 +276,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use proptest::prelude::*;
-    use skyflight_sky::{Degrees, Position, separation};
+    use skyflight_sky::separation;
 
     use super::*;
 

@@ -379,8 +379,8 @@ pub fn write_parquet(path: &Path, columns: Vec<(&str, ArrayRef)>) {
 
 /// The folder of real catalogs, where it is.
 pub fn real_data() -> Option<PathBuf> {
-    let folder = std::env::var_os("SKYFLIGHT_TEST_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    let folder =
+        std::env::var_os("SKYFLIGHT_TEST_DATA").map_or_else(|| PathBuf::from("../../shared/data"), PathBuf::from);
     if folder.is_dir() {
         return Some(folder);
     }

@@ -163,6 +163,8 @@ pub struct ColumnStatistics {
     pub max: String,
     /// How many values are null.
     pub null_count: u64,
+    /// How many are NaN, which `min` and `max` leave out; `None` where nobody counted.
+    pub nan_count: Option<u64>,
 }
 
 /// An immutable file and the workers that hold it.

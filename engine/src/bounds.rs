@@ -1,13 +1,17 @@
-//! What the snapshot knows of the values in each chunk, and which chunks a condition leaves.
+//! What the snapshot knows of the values in each chunk: which chunks a condition leaves, and what can
+//! be said of a whole table without reading it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef, UInt64Type};
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
 use datafusion::execution::context::ExecutionProps;
+use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
+use datafusion::logical_expr::Accumulator;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::conjunction;
@@ -21,8 +25,8 @@ const LISTED_VALUES: usize = 1_000;
 
 /// Smallest and largest values of columns in each chunk of one table on one snapshot.
 ///
-/// Floating-point columns are left out: a NaN, which is above all numbers in a comparison, has no
-/// place in the statistics of a file.
+/// Of floating-point columns only those chunks are known that have no NaN: it is above all numbers in
+/// a comparison, and has no place in the statistics of a file.
 #[derive(Debug)]
 pub(crate) struct ChunkBounds {
     /// Ascending.
@@ -56,7 +60,8 @@ impl ChunkBounds {
         let mut columns = HashMap::new();
         for field in schema.fields() {
             let is_exact = field.data_type().is_integer() || field.data_type().is_temporal();
-            let known = is_exact.then(|| files.values().map(|files| known(files, field.name(), field.data_type())));
+            let known = (is_exact || is_float(field.data_type()))
+                .then(|| files.values().map(|files| known(files, field.name(), field.data_type())));
             if let Some(bounds) = known.and_then(|known| ColumnBounds::new(known, field.data_type())) {
                 columns.insert(field.name().clone(), bounds);
             }
@@ -66,6 +71,20 @@ impl ChunkBounds {
             chunks: files.into_keys().collect(),
             columns,
         }
+    }
+
+    /// What is known of all chunks together, column by column as in `schema`.
+    pub(crate) fn whole(&self, schema: &SchemaRef) -> Statistics {
+        let rows: u64 = self.rows.as_primitive::<UInt64Type>().values().iter().sum();
+        let of = |field: &FieldRef| self.columns.get(field.name()).map_or_else(ColumnStatistics::new_unknown, whole);
+        let mut statistics = Statistics {
+            num_rows: Precision::Exact(rows as usize),
+            total_byte_size: Precision::Absent,
+            column_statistics: schema.fields().iter().map(of).collect(),
+        };
+        statistics.calculate_total_byte_size(schema);
+        statistics.total_byte_size = statistics.total_byte_size.to_inexact();
+        statistics
     }
 
     /// The chunks in which rows may be that pass all `filters`; `None` where nothing is known.
@@ -84,10 +103,17 @@ impl ChunkBounds {
     }
 }
 
+fn is_float(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float32 | DataType::Float64)
+}
+
 fn known(files: &[&ChunkFile], column: &str, data_type: &DataType) -> Option<Known> {
     let mut all = Known::default();
     for file in files {
         let statistics = file.statistics.iter().find(|s| s.column == column)?;
+        if is_float(data_type) && statistics.nan_count != Some(0) {
+            return None;
+        }
         all.nulls += statistics.null_count;
         if statistics.null_count == file.rows {
             continue;
@@ -100,6 +126,40 @@ fn known(files: &[&ChunkFile], column: &str, data_type: &DataType) -> Option<Kno
         });
     }
     Some(all)
+}
+
+/// One column in all chunks; nothing is said of it where one chunk is not known.
+fn whole(bounds: &ColumnBounds) -> ColumnStatistics {
+    if bounds.null_count.null_count() > 0 {
+        return ColumnStatistics::new_unknown();
+    }
+    let nulls: u64 = bounds.null_count.as_primitive::<UInt64Type>().values().iter().sum();
+    // A chunk without a value has no smallest one, and the others decide.
+    let smallest = MinAccumulator::try_new(bounds.min.data_type()).and_then(|least| extreme(least, &bounds.min));
+    let largest = MaxAccumulator::try_new(bounds.max.data_type()).and_then(|most| extreme(most, &bounds.max));
+    ColumnStatistics::new_unknown()
+        .with_null_count(Precision::Exact(nulls as usize))
+        .with_min_value(smallest.unwrap_or(Precision::Absent))
+        .with_max_value(largest.unwrap_or(Precision::Absent))
+}
+
+fn extreme(mut of: impl Accumulator, values: &ArrayRef) -> Result<Precision<ScalarValue>> {
+    of.update_batch(&[Arc::clone(values)])?;
+    let value = of.evaluate()?;
+    Ok(match value {
+        _ if value.is_null() => Precision::Absent,
+        // Files do not tell zero from minus zero.
+        _ if is_zero(&value) => Precision::Inexact(value),
+        _ => Precision::Exact(value),
+    })
+}
+
+fn is_zero(value: &ScalarValue) -> bool {
+    match value {
+        ScalarValue::Float64(Some(value)) => *value == 0.0,
+        ScalarValue::Float32(Some(value)) => *value == 0.0,
+        _ => false,
+    }
 }
 
 impl ColumnBounds {

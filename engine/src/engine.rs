@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
+use datafusion::physical_optimizer::aggregate_statistics::AggregateStatistics;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use moka::sync::Cache;
@@ -19,6 +20,7 @@ use crate::guard::SqlLimits;
 use crate::plan::fold::FoldIntoFragment;
 use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
+use crate::repair::{InSubqueryRule, optimizer_rules};
 use crate::session::{Session, SessionOptions};
 use crate::tables::SnapshotIndex;
 use crate::{EngineError, Result};
@@ -127,16 +129,19 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
         .set_bool("datafusion.optimizer.enable_window_limits", false)
         // Units and roles of columns are merged otherwise by a logical than by a physical UNION.
         .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true);
-    // Folding comes first: it needs each node directly on its leaf.
-    let mut rules = vec![Arc::new(FoldIntoFragment) as _];
+    // What the snapshot knows needs no fragment. Then comes folding, before all else: it needs each
+    // node directly on its leaf.
+    let mut rules = vec![Arc::new(AggregateStatistics::new()) as _, Arc::new(FoldIntoFragment) as _];
     rules.extend(PhysicalOptimizer::new().rules);
     // Integer predicates become comparisons before types are coerced, which would reject them.
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(IntegerPredicateRule)];
     analyzers.extend(Analyzer::new().rules);
+    analyzers.push(Arc::new(InSubqueryRule));
     analyzers.push(Arc::new(AreaSpecRule));
     state_builder(session_config)
         .with_runtime_env(Arc::clone(runtime))
         .with_analyzer_rules(analyzers)
+        .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rules(rules)
         .with_query_planner(Arc::new(SkyQueryPlanner { fragments: Arc::new(fragments) }))
         .build()

@@ -9,7 +9,6 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -21,7 +20,9 @@ use datafusion::physical_plan::{
 use futures::TryStreamExt;
 
 use crate::dispatch::QueryCounters;
+use crate::estimate::Estimate;
 use crate::interrupt::{QueryCancel, protect};
+use crate::locality::Marked;
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, fragment_text};
 
 /// Gives the plan of a query as rows of (`plan_type`, `plan`); with `analyze` runs it first and
@@ -35,11 +36,15 @@ pub(crate) struct ExplainExec {
 }
 
 impl ExplainExec {
-    pub(crate) fn new(logical: &LogicalPlan, plan: Arc<dyn ExecutionPlan>, analyze: bool) -> Self {
+    pub(crate) fn new(logical: &Marked, plan: Arc<dyn ExecutionPlan>, analyze: bool) -> Result<Self> {
         let mut rows = vec![
-            ("logical_plan".to_string(), logical.display_indent().to_string()),
+            ("logical_plan".to_string(), logical.plan.display_indent().to_string()),
             ("merge_plan".to_string(), DisplayableExecutionPlan::new(plan.as_ref()).indent(false).to_string()),
         ];
+        for reason in &logical.not_local {
+            rows.push(("not local".to_string(), reason.clone()));
+        }
+        rows.push(("estimate".to_string(), Estimate::of(&plan)?.to_string()));
         for (number, leaf) in leaves(&plan).into_iter().enumerate() {
             rows.push((format!("chunks {}", number + 1), chunks_text(&leaf)));
             rows.push((format!("fragment {}", number + 1), leaf.fragment));
@@ -52,7 +57,7 @@ impl ExplainExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        ExplainExec { rows, plan, analyze, properties: Arc::new(properties) }
+        Ok(ExplainExec { rows, plan, analyze, properties: Arc::new(properties) })
     }
 }
 

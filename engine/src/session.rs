@@ -8,7 +8,6 @@ use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
@@ -20,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::{DispatchRequest, QueryContext};
 use crate::engine::{CATALOG, Engine};
+use crate::estimate::Estimate;
 use crate::explain::ExplainExec;
 use crate::fragment::error_of;
 use crate::functions::compare_integer_predicates;
 use crate::guard::{check_constants, parse_guarded};
 use crate::interrupt::{QueryCancel, protect};
-use crate::locality::mark_local;
+use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
 use crate::schema::client_schema;
@@ -105,28 +105,25 @@ impl Session {
         compare_in(&mut statement);
         let state = self.state(&query);
         if let Statement::Explain(explain) = statement {
-            let (logical, plan) = self.merge_plan(&state, *explain.statement).await?;
-            let plan: Arc<dyn ExecutionPlan> = Arc::new(ExplainExec::new(&logical, plan, explain.options.analyze));
+            let (marked, plan) = self.merge_plan(&state, *explain.statement).await?;
+            let explained = ExplainExec::new(&marked, plan, explain.options.analyze).map_err(error_of)?;
+            let plan: Arc<dyn ExecutionPlan> = Arc::new(explained);
             let schema = client_schema(&plan.schema());
             return Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() });
         }
-        let (logical, plan) = self.merge_plan(&state, statement).await?;
-        let schema = client_schema(logical.schema().as_arrow());
+        let (marked, plan) = self.merge_plan(&state, statement).await?;
+        let schema = client_schema(marked.plan.schema().as_arrow());
         Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() })
     }
 
     /// The marked logical plan and the physical plan with its leaves.
-    async fn merge_plan(
-        &self,
-        state: &SessionState,
-        statement: Statement,
-    ) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
+    async fn merge_plan(&self, state: &SessionState, statement: Statement) -> Result<(Marked, Arc<dyn ExecutionPlan>)> {
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
         let optimized = state.optimize(&logical).map_err(error_of)?;
         check_constants(&optimized)?;
         let joined = plan_spherical_joins(optimized).map_err(error_of)?;
         let marked = mark_local(joined).map_err(error_of)?;
-        let physical = state.query_planner().create_physical_plan(&marked, state).await.map_err(error_of)?;
+        let physical = state.query_planner().create_physical_plan(&marked.plan, state).await.map_err(error_of)?;
         Ok((marked, physical))
     }
 
@@ -206,6 +203,14 @@ impl PlannedQuery {
     /// The merge plan, for tests and EXPLAIN.
     pub fn physical_plan(&self) -> &Arc<dyn ExecutionPlan> {
         &self.plan
+    }
+
+    /// What the query will read, and about how long that takes.
+    ///
+    /// # Errors
+    /// The plan cannot be understood, which is a fault of ours.
+    pub fn estimate(&self) -> Result<Estimate> {
+        Estimate::of(&self.plan).map_err(error_of)
     }
 
     /// The dispatch whose frames are exactly this query's rows in [`PlannedQuery::schema`]; `None`

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, DFSchema, Statistics};
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
@@ -52,6 +53,7 @@ pub(crate) struct DatabaseIndex {
 pub(crate) struct ChunkEntry {
     pub(crate) files: Vec<FileId>,
     pub(crate) rows: u64,
+    pub(crate) bytes: u64,
     /// Workers that hold all of `files`, ascending.
     pub(crate) workers: Vec<u16>,
 }
@@ -68,6 +70,8 @@ pub(crate) struct SkyTable {
     pub(crate) overlap: BTreeMap<ChunkId, ChunkEntry>,
     /// What is known of the values in each chunk.
     pub(crate) bounds: ChunkBounds,
+    /// What is known of the whole table, without overlap.
+    pub(crate) statistics: Statistics,
     /// For a child: no director row came or moved after its rows were placed beside it. A child
     /// out of step is still read right, but its joins run in the merge plan.
     pub(crate) in_step: bool,
@@ -102,11 +106,13 @@ impl SnapshotIndex {
                 name: table.table.name.clone(),
                 columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
             }));
+            let bounds = ChunkBounds::of(table, &schema);
             tables.push(Arc::new(SkyTable {
                 database: Arc::clone(&database),
                 table: table.table.clone(),
                 facts: table.facts,
-                bounds: ChunkBounds::of(table, &schema),
+                statistics: bounds.whole(&schema),
+                bounds,
                 schema,
                 chunks,
                 overlap,
@@ -153,6 +159,7 @@ fn table_chunks(table: &TableSnapshot, kind: FileKind, workers: &mut WorkerNumbe
         }
         entry.files.push(file.id);
         entry.rows += file.rows;
+        entry.bytes += file.bytes;
     }
     for entry in chunks.values_mut() {
         // Files are read in the order they were written, on every replica and every attempt.
@@ -234,6 +241,24 @@ impl SkyTable {
             predicate,
             limit,
         })
+    }
+
+    /// What is known of the rows that a scan of some chunks reads, column by column of `projection`.
+    pub(crate) fn scan_statistics(&self, scan: &ChunkScan, chunks: &[ChunkId]) -> Statistics {
+        let whole = self.statistics.clone().project(Some(&scan.projection));
+        let (files, of_chunk) = if scan.overlap { (&self.overlap, false) } else { (&self.chunks, true) };
+        let rows: u64 = if self.is_replicated() {
+            files.values().map(|entry| entry.rows).sum()
+        } else {
+            chunks.iter().filter_map(|chunk| files.get(chunk)).map(|entry| entry.rows).sum()
+        };
+        let all = self.statistics.num_rows == Precision::Exact(rows as usize);
+        if of_chunk && all && scan.predicate.is_none() && scan.limit.is_none() {
+            return whole;
+        }
+        let mut part = whole.to_inexact().with_num_rows(Precision::Inexact(rows as usize));
+        part.calculate_total_byte_size(&scan.schema());
+        part
     }
 
     /// The column whose equality keeps a join inside a chunk, with the director it refers to.

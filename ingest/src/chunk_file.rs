@@ -1,12 +1,13 @@
 //! A chunk file: how it is laid out, and the proof that it lies on disk as it was written.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ArrowWriter;
@@ -125,6 +126,7 @@ pub(crate) struct ChunkFileWriter<'a> {
     writer: ArrowWriter<HashingWriter>,
     budget: usize,
     rows: u64,
+    nans: NanCounts,
 }
 
 impl<'a> ChunkFileWriter<'a> {
@@ -138,7 +140,7 @@ impl<'a> ChunkFileWriter<'a> {
         let file = File::create(&path).at("create", &path)?;
         let writer = HashingWriter { file: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
         let writer = ArrowWriter::try_new(writer, Arc::clone(&layout.schema), Some(layout.properties(rows)))?;
-        Ok(ChunkFileWriter { layout, path, writer, budget, rows: 0 })
+        Ok(ChunkFileWriter { layout, path, writer, budget, rows: 0, nans: NanCounts::default() })
     }
 
     /// Adds rows; the batch begins with the file's columns, what follows is left out.
@@ -146,6 +148,7 @@ impl<'a> ChunkFileWriter<'a> {
         let columns = batch.columns().iter().take(self.layout.schema.fields().len()).cloned().collect();
         let batch = RecordBatch::try_new(Arc::clone(&self.layout.schema), columns)?;
         self.rows += batch.num_rows() as u64;
+        self.nans.add(&batch);
         self.writer.write(&batch)?;
         if self.writer.memory_size() > self.budget {
             self.writer.flush()?;
@@ -155,7 +158,7 @@ impl<'a> ChunkFileWriter<'a> {
 
     /// Closes the file and reads it back; with `durable` it is on disk before.
     pub(crate) fn finish(self, durable: bool) -> Result<WrittenFile> {
-        let ChunkFileWriter { layout, path, writer, rows, .. } = self;
+        let ChunkFileWriter { layout, path, writer, rows, nans, .. } = self;
         let mut writer = writer.into_inner()?;
         writer.file.flush().at("write", &path)?;
         if durable {
@@ -171,7 +174,7 @@ impl<'a> ChunkFileWriter<'a> {
         if u64::try_from(metadata.file_metadata().num_rows()).ok() != Some(rows) {
             return Err(unverified(&path, "another number of rows"));
         }
-        let statistics = statistics(layout, &metadata)?;
+        let statistics = statistics(layout, &metadata, &nans)?;
         let (bytes, sha256) = read;
         Ok(WrittenFile { path, rows, bytes, sha256, statistics })
     }
@@ -216,8 +219,39 @@ impl Write for HashingWriter {
     }
 }
 
+/// How many values of each floating-point column are NaN.
+#[derive(Debug, Default)]
+struct NanCounts(BTreeMap<String, u64>);
+
+impl NanCounts {
+    fn add(&mut self, batch: &RecordBatch) {
+        for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            let count = match field.data_type() {
+                DataType::Float64 => {
+                    column.as_primitive::<Float64Type>().iter().flatten().filter(|v| v.is_nan()).count()
+                }
+                DataType::Float32 => {
+                    column.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count()
+                }
+                _ => continue,
+            };
+            match self.0.get_mut(field.name()) {
+                Some(known) => *known += count as u64,
+                None => {
+                    self.0.insert(field.name().clone(), count as u64);
+                }
+            }
+        }
+    }
+
+    /// `None` of columns that have no NaN by their type.
+    fn of(&self, column: &str) -> Option<u64> {
+        self.0.get(column).copied()
+    }
+}
+
 /// The smallest and largest values of the columns worth pruning by: ids, keys, and the first numbers and times.
-fn statistics(layout: &FileLayout, metadata: &ParquetMetaData) -> Result<Vec<ColumnStatistics>> {
+fn statistics(layout: &FileLayout, metadata: &ParquetMetaData, nans: &NanCounts) -> Result<Vec<ColumnStatistics>> {
     let parquet = metadata.file_metadata().schema_descr();
     let mut all = Vec::new();
     for field in layout.schema.fields() {
@@ -237,6 +271,7 @@ fn statistics(layout: &FileLayout, metadata: &ParquetMetaData) -> Result<Vec<Col
             continue;
         }
         let null_count = nulls.iter().flatten().sum();
+        let nan_count = nans.of(field.name());
         let (mins, maxes) = (converter.row_group_mins(groups())?, converter.row_group_maxes(groups())?);
         let all_null = null_count == u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
         let (Some(min), Some(max)) = (extreme(&mins, false)?, extreme(&maxes, true)?) else {
@@ -247,12 +282,13 @@ fn statistics(layout: &FileLayout, metadata: &ParquetMetaData) -> Result<Vec<Col
                     min: String::new(),
                     max: String::new(),
                     null_count,
+                    nan_count,
                 });
             }
             continue;
         };
         if min.len() <= STATISTICS_TEXT && max.len() <= STATISTICS_TEXT {
-            all.push(ColumnStatistics { column: field.name().clone(), min, max, null_count });
+            all.push(ColumnStatistics { column: field.name().clone(), min, max, null_count, nan_count });
         }
     }
     Ok(all)

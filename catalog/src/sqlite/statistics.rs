@@ -17,6 +17,10 @@ pub(super) fn to_sql(statistics: &[ColumnStatistics]) -> String {
             text.push('\t');
         }
         text.push_str(&line.null_count.to_string());
+        if let Some(nans) = line.nan_count {
+            text.push('\t');
+            text.push_str(&nans.to_string());
+        }
         text.push('\n');
     }
     text
@@ -27,8 +31,8 @@ pub(super) fn from_sql(what: &dyn Fn() -> String, text: &str) -> Result<Vec<Colu
     let mut statistics = Vec::new();
     for line in text.split_terminator('\n') {
         let mut fields = line.split('\t');
-        let (Some(column), Some(min), Some(max), Some(nulls), None) =
-            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        let (Some(column), Some(min), Some(max), Some(nulls), nans, None) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
         else {
             return Err(bad(line));
         };
@@ -38,6 +42,7 @@ pub(super) fn from_sql(what: &dyn Fn() -> String, text: &str) -> Result<Vec<Colu
             min: unescaped(min)?,
             max: unescaped(max)?,
             null_count: nulls.parse().map_err(|_| bad(line))?,
+            nan_count: nans.map(str::parse).transpose().map_err(|_| bad(line))?,
         });
     }
     Ok(statistics)
@@ -82,32 +87,48 @@ mod tests {
 
     #[test]
     fn it_is_written_as_copy_writes_it() {
-        let line = |column: &str, min: &str, max: &str, null_count| ColumnStatistics {
+        let line = |column: &str, min: &str, max: &str, null_count, nan_count| ColumnStatistics {
             column: column.to_owned(),
             min: min.to_owned(),
             max: max.to_owned(),
             null_count,
+            nan_count,
         };
-        let statistics = [line("ra", "-1.5", "3", 0), line("a\tb", "", "\\\n", u64::MAX)];
+        let statistics = [line("ra", "-1.5", "3", 0, Some(7)), line("a\tb", "", "\\\n", u64::MAX, None)];
         let text = to_sql(&statistics);
-        assert_eq!(text, "ra\t-1.5\t3\t0\na\\tb\t\t\\\\\\n\t18446744073709551615\n");
+        assert_eq!(text, "ra\t-1.5\t3\t0\t7\na\\tb\t\t\\\\\\n\t18446744073709551615\n");
         assert_eq!(read(&text).unwrap(), statistics);
         assert!(read("").unwrap().is_empty());
     }
 
     #[test]
     fn damaged_texts_are_refused() {
-        for bad in ["ra", "ra\t1\t2", "ra\t1\t2\t3\t4", "ra\t1\t2\t-3", "ra\t1\\x\t2\t3", "ra\t1\t2\\\t3", "\n"] {
+        for bad in [
+            "ra",
+            "ra\t1\t2",
+            "ra\t1\t2\t3\t4\t5",
+            "ra\t1\t2\t3\t",
+            "ra\t1\t2\t-3",
+            "ra\t1\\x\t2\t3",
+            "ra\t1\t2\\\t3",
+            "\n",
+        ] {
             assert!(matches!(read(bad), Err(crate::CatalogError::Corrupt { .. })), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_statistics_survive(lines in prop::collection::vec(("(?s).*", r"[\\\t\n\r\x00tn0]*", any::<String>(), any::<u64>()), 0..5)) {
+        fn any_statistics_survive(lines in prop::collection::vec(("(?s).*", r"[\\\t\n\r\x00tn0]*", any::<String>(), any::<u64>(), any::<Option<u64>>()), 0..5)) {
             let statistics: Vec<ColumnStatistics> = lines
                 .into_iter()
-                .map(|(column, min, max, null_count)| ColumnStatistics { column, min, max, null_count })
+                .map(|(column, min, max, null_count, nan_count)| ColumnStatistics {
+                    column,
+                    min,
+                    max,
+                    null_count,
+                    nan_count,
+                })
                 .collect();
             prop_assert_eq!(read(&to_sql(&statistics)).unwrap(), statistics);
         }

@@ -101,6 +101,7 @@ pub(crate) fn files(transaction: TransactionId, first: u32, chunks: &[u64]) -> V
                 min: "10.5".to_owned(),
                 max: "11.25".to_owned(),
                 null_count: 3,
+                nan_count: None,
             }],
             workers: vec![WorkerId::from("worker-2"), WorkerId::from("worker-1")],
         })

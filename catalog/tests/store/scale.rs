@@ -20,6 +20,7 @@ fn chunk_files(transaction: TransactionId, table: u32, chunks: &[u64]) -> Vec<Ne
                 min: "123.456789012".to_owned(),
                 max: "234.567890123".to_owned(),
                 null_count: 0,
+                nan_count: None,
             })
             .to_vec();
     }

@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, ArrayElemTypeDef, DataType, Expr, Function, FunctionArguments, GroupByExpr, ObjectName, ObjectNamePart,
-    OrderByKind, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor, ValueWithSpan, Visit, Visitor,
+    self, ArrayElemTypeDef, DataType, Expr, Function, FunctionArguments, GroupByExpr, LimitClause, ObjectName,
+    ObjectNamePart, OrderByKind, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor, ValueWithSpan, Visit,
+    Visitor,
 };
 
 use super::leading::{CONFIGURE_INSTEAD, FETCH_INSTEAD, LOAD_INSTEAD, QUERY_INSTEAD, SHOW_INSTEAD, refused};
@@ -76,7 +77,7 @@ fn name_of(statement: &ast::Statement) -> String {
 }
 
 fn check_query(query: &Query, limits: &SqlLimits) -> Result<(), EngineError> {
-    let mut checker = Checker { limits, tables: 0 };
+    let mut checker = Checker { limits, tables: 0, depth: 0 };
     match query.visit(&mut checker) {
         ControlFlow::Continue(()) => expand::check(query, limits),
         ControlFlow::Break(error) => Err(error),
@@ -86,6 +87,8 @@ fn check_query(query: &Query, limits: &SqlLimits) -> Result<(), EngineError> {
 struct Checker<'a> {
     limits: &'a SqlLimits,
     tables: usize,
+    /// Queries around the visited place.
+    depth: usize,
 }
 
 impl Visitor for Checker<'_> {
@@ -96,7 +99,14 @@ impl Visitor for Checker<'_> {
     }
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<EngineError> {
-        into_flow(self.check_clauses(query))
+        let checked = self.check_clauses(query);
+        self.depth += 1;
+        into_flow(checked)
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<EngineError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<EngineError> {
@@ -151,6 +161,12 @@ impl Checker<'_> {
             return Err(EngineError::Unsupported("TABLE t is not supported; write SELECT * FROM t".to_owned()));
         }
         if let Some(order_by) = &query.order_by {
+            if self.depth > 0 && offset_alone(query) {
+                // The planner drops the order, which says what rows are left out, and keeps the offset.
+                return Err(EngineError::Unsupported(
+                    "ORDER BY with OFFSET and without LIMIT is not supported in a sub-query; add a LIMIT".to_owned(),
+                ));
+            }
             ignored(order_by.interpolate.is_some(), "INTERPOLATE")?;
             if let OrderByKind::Expressions(items) = &order_by.kind {
                 self.check_items(items.len(), "columns of one ORDER BY")?;
@@ -225,6 +241,11 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+fn offset_alone(query: &Query) -> bool {
+    matches!(query.limit_clause, Some(LimitClause::LimitOffset { limit: None, offset: Some(_), .. }))
+        && query.fetch.is_none()
 }
 
 /// DataFusion plans these as joins that keep every row or none of its equals.

@@ -4,6 +4,7 @@
 //! local sub-plan is wrapped in a [`ChunkLocal`] with the chunks it needs; what is not local is
 //! left above and runs in the merge plan, which is always right.
 
+mod keyed;
 mod near;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::plan::local::{ChunkChoice, ChunkLocal};
 use crate::prune::{ChunkSet, area_of};
 use crate::spherical::SphericalJoin;
 use crate::tables::{DatabaseIndex, SkyTable, contains_subquery};
+use keyed::{prove_aggregate, prove_window};
 use near::prove_spherical;
 
 /// What an output column of a local sub-plan is to the sky.
@@ -43,9 +45,18 @@ pub(crate) struct Origin {
     pub(crate) role: Role,
 }
 
+/// A plan whose local parts are marked.
+#[derive(Debug)]
+pub(crate) struct Marked {
+    pub(crate) plan: LogicalPlan,
+    /// Why what could have been local is not, from the top down.
+    pub(crate) not_local: Vec<String>,
+}
+
 /// Wraps every maximal local sub-plan, also inside sub-queries.
-pub(crate) fn mark_local(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
-    plan.transform_down_with_subqueries(|node| {
+pub(crate) fn mark_local(plan: LogicalPlan) -> PlanResult<Marked> {
+    let mut not_local = Vec::new();
+    let marked = plan.transform_down_with_subqueries(|node| {
         if !reads_tables(&node) {
             return Ok(Transformed::no(node));
         }
@@ -54,10 +65,16 @@ pub(crate) fn mark_local(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
                 let marked = LogicalPlan::Extension(Extension { node: Arc::new(local.into_node(node)?) });
                 Ok(Transformed::new(marked, true, TreeNodeRecursion::Jump))
             }
-            Err(_) => Ok(Transformed::no(node)),
+            Err(NotLocal(reason)) => {
+                // The reason is that of the lowest node it holds for, and comes up from there.
+                if !reason.is_empty() && !not_local.contains(&reason) {
+                    not_local.push(reason);
+                }
+                Ok(Transformed::no(node))
+            }
         }
-    })
-    .map(|t| t.data)
+    });
+    Ok(Marked { plan: marked?.data, not_local })
 }
 
 /// Only nodes that can be local are tried; a scan below is found on the way down.
@@ -69,6 +86,8 @@ fn reads_tables(node: &LogicalPlan) -> bool {
             | LogicalPlan::Projection(_)
             | LogicalPlan::SubqueryAlias(_)
             | LogicalPlan::Join(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Window(_)
     ) || spherical(node).is_some()
 }
 
@@ -79,10 +98,14 @@ fn spherical(node: &LogicalPlan) -> Option<&SphericalJoin> {
     }
 }
 
-/// Why a sub-plan is not local.
-struct NotLocal;
+/// Why a sub-plan is not local; empty where nobody would expect it to be.
+struct NotLocal(String);
 
 type Proof<T> = std::result::Result<T, NotLocal>;
+
+fn not_local<T>(reason: impl Into<String>) -> Proof<T> {
+    Err(NotLocal(reason.into()))
+}
 
 /// A sub-plan proved local.
 struct Local {
@@ -94,6 +117,8 @@ struct Local {
     chunks: Option<ChunkSet>,
     /// The partitioned database it reads, with `chunks`.
     database: Option<Arc<DatabaseIndex>>,
+    /// The scans whose columns are NULL in rows that found no partner.
+    null_extended: Vec<usize>,
     /// The scans that also read the rows beside each chunk, as indices into `scans`.
     with_overlap: Vec<usize>,
     reason: String,
@@ -117,7 +142,7 @@ impl Local {
 
 fn prove(plan: &LogicalPlan) -> Proof<Local> {
     if plan.expressions().iter().any(contains_subquery) {
-        return Err(NotLocal);
+        return not_local("a sub-query is asked for each row");
     }
     match plan {
         LogicalPlan::TableScan(scan) => prove_scan(scan),
@@ -135,16 +160,19 @@ fn prove(plan: &LogicalPlan) -> Proof<Local> {
             Ok(local)
         }
         LogicalPlan::Join(join) => prove_join(join),
+        LogicalPlan::Aggregate(aggregate) => prove_aggregate(aggregate),
+        LogicalPlan::Window(window) => prove_window(window),
         other => match spherical(other) {
             Some(join) => prove_spherical(join),
-            None => Err(NotLocal),
+            None => not_local(""),
         },
     }
 }
 
 fn prove_scan(scan: &TableScan) -> Proof<Local> {
-    let provider = source_as_provider(&scan.source).map_err(|_| NotLocal)?;
-    let table = sky_table(&provider).ok_or(NotLocal)?;
+    let nowhere = || NotLocal(String::new());
+    let provider = source_as_provider(&scan.source).map_err(|_| nowhere())?;
+    let table = sky_table(&provider).ok_or_else(nowhere)?;
     let columns = scan
         .projected_schema
         .fields()
@@ -156,12 +184,13 @@ fn prove_scan(scan: &TableScan) -> Proof<Local> {
         columns,
         chunks: (!replicated).then(|| ChunkSet::Some(table.chunks.keys().copied().collect())),
         database: (!replicated).then(|| Arc::clone(&table.database)),
+        null_extended: Vec::new(),
         with_overlap: Vec::new(),
         reason: format!("{} {}", table.table.kind, table.table.name),
         scans: vec![Arc::clone(&table)],
     };
     // Filters of a scan may name columns that it does not put out.
-    let whole = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &table.schema).map_err(|_| NotLocal)?;
+    let whole = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &table.schema).map_err(|_| nowhere())?;
     let all_columns: Vec<Option<Origin>> = table
         .schema
         .fields()
@@ -239,16 +268,20 @@ fn index_of(schema: &DFSchema, column: &Column) -> Option<usize> {
 }
 
 fn prove_join(join: &Join) -> Proof<Local> {
-    if join.null_aware || join.null_equality == NullEquality::NullEqualsNull {
-        return Err(NotLocal);
-    }
     let left = prove(&join.left)?;
     let right = prove(&join.right)?;
+    if join.null_aware {
+        return not_local("a NULL in NOT IN (SELECT ...) decides for the rows of all chunks");
+    }
+    if join.null_equality == NullEquality::NullEqualsNull {
+        return not_local("NULL is joined to NULL, which may lie in any chunk");
+    }
     let keyed = match (&left.database, &right.database) {
         (Some(a), Some(b)) => {
-            if a.snapshot != b.snapshot || !joined_on_key(join, &left, &right) {
-                return Err(NotLocal);
+            if a.snapshot != b.snapshot {
+                return not_local(format!("databases {} and {} are cut apart", a.name, b.name));
             }
+            joined_on_key(join, &left, &right)?;
             true
         }
         _ => false,
@@ -271,14 +304,20 @@ fn joined(join_type: JoinType, left: Local, right: Local, chunks: Option<ChunkSe
         }
         JoinType::LeftSemi | JoinType::LeftAnti => left.columns.clone(),
         JoinType::RightSemi | JoinType::RightAnti => moved.collect(),
-        JoinType::LeftMark | JoinType::RightMark => return Err(NotLocal),
+        JoinType::LeftMark | JoinType::RightMark => return not_local(MARKS),
     };
     let database = left.database.clone().or_else(|| right.database.clone());
     let with_overlap = left.with_overlap.into_iter().chain(right.with_overlap.iter().map(|at| at + shift)).collect();
+    let null_extended = (left.null_extended.iter().copied())
+        .chain(right.null_extended.iter().map(|at| at + shift))
+        .chain(keyed::null_extended(join_type, shift, right.scans.len()))
+        .collect();
     let mut scans = left.scans;
     scans.extend(right.scans);
-    Ok(Local { scans, columns, chunks, database, with_overlap, reason })
+    Ok(Local { scans, columns, chunks, database, null_extended, with_overlap, reason })
 }
+
+const MARKS: &str = "IN or EXISTS below OR, NOT or CASE";
 
 /// Chunks in which a join can have rows, or not local where a replicated table is the side whose
 /// unmatched rows come out (they would come out of every chunk).
@@ -288,54 +327,64 @@ fn joined_chunks(join_type: JoinType, left: &Local, right: &Local) -> Proof<Opti
         (None, None) => Ok(None),
         (Some(l), None) => match join_type {
             JoinType::Inner | JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => Ok(Some(l)),
-            _ => Err(NotLocal),
+            _ => not_local(unmatched(right)),
         },
         (None, Some(r)) => match join_type {
             JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => Ok(Some(r)),
-            _ => Err(NotLocal),
+            _ => not_local(unmatched(left)),
         },
         (Some(l), Some(r)) => Ok(Some(match join_type {
             JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi => l.intersect(r),
             JoinType::Left | JoinType::LeftAnti => l,
             JoinType::Right | JoinType::RightAnti => r,
             JoinType::Full => l.union(r),
-            JoinType::LeftMark | JoinType::RightMark => return Err(NotLocal),
+            JoinType::LeftMark | JoinType::RightMark => return not_local(MARKS),
         })),
     }
 }
 
-/// True where an equality of the join keeps matching rows in one chunk.
-fn joined_on_key(join: &Join, left: &Local, right: &Local) -> bool {
-    join.on.iter().any(|(l, r)| {
+fn unmatched(replicated: &Local) -> String {
+    format!("{} would give its rows without a partner once for each chunk", replicated.reason)
+}
+
+/// Proves that an equality of the join keeps matching rows in one chunk.
+fn joined_on_key(join: &Join, left: &Local, right: &Local) -> Proof<()> {
+    let mut reason = format!("{} and {} are not joined on the id that decides their chunk", left.reason, right.reason);
+    for (l, r) in &join.on {
         let key = |expr: &Expr, schema: &DFSchema, side: &Local| {
             origin_of(expr, schema, &side.columns)
                 .filter(|o| o.role == Role::Key)
                 .map(|o| Arc::clone(&side.scans[o.scan]))
         };
-        match (key(l, join.left.schema(), left), key(r, join.right.schema(), right)) {
-            (Some(a), Some(b)) => co_located(&a, &b),
-            _ => false,
+        if let (Some(a), Some(b)) = (key(l, join.left.schema(), left), key(r, join.right.schema(), right)) {
+            match co_located(&a, &b) {
+                Ok(()) => return Ok(()),
+                Err(NotLocal(apart)) => reason = apart,
+            }
         }
-    })
+    }
+    Err(NotLocal(reason))
 }
 
-/// True where rows of `a` and `b` with the same key always lie in the same chunk.
-fn co_located(a: &SkyTable, b: &SkyTable) -> bool {
+/// Proves that rows of `a` and `b` with the same key always lie in the same chunk.
+fn co_located(a: &SkyTable, b: &SkyTable) -> Proof<()> {
     let (Some((_, director_a)), Some((_, director_b))) = (a.locality_key(), b.locality_key()) else {
-        return false;
+        return not_local("a table without a director");
     };
-    if director_a != director_b || a.facts.ids_span_chunks || b.facts.ids_span_chunks {
-        return false;
+    let (name_a, name_b) = (&a.table.name, &b.table.name);
+    if director_a != director_b {
+        return not_local(format!("{name_a} lies with {director_a} and {name_b} with {director_b}"));
     }
-    match (a.table.kind, b.table.kind) {
-        (TableKind::Director, TableKind::Director) => true,
-        (TableKind::Director, TableKind::Child) => b.in_step,
-        (TableKind::Child, TableKind::Director) => a.in_step,
-        // Orphans lie where their own position is, so two of the same key may be apart. When one
-        // table has none, its rows are where the director's are, and the other's orphans match none.
-        (TableKind::Child, TableKind::Child) => {
-            a.in_step && b.in_step && (a.facts.orphans == 0 || b.facts.orphans == 0)
-        }
-        _ => false,
+    if let Some(spread) = [a, b].into_iter().find(|table| table.facts.ids_span_chunks) {
+        return not_local(format!("ids of {} lie in more than one chunk", spread.table.name));
     }
+    if let Some(late) = [a, b].into_iter().find(|table| !table.in_step) {
+        return not_local(format!("rows of {director_a} came after those of {} were placed", late.table.name));
+    }
+    // Orphans lie where their own position is, so two of the same key may be apart. When one table has
+    // none, its rows are where the director's are, and the other's orphans match none.
+    if a.facts.orphans > 0 && b.facts.orphans > 0 {
+        return not_local(format!("{name_a} and {name_b} both have rows without a director row"));
+    }
+    Ok(())
 }

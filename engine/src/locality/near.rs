@@ -13,7 +13,7 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-use super::{Local, NotLocal, Origin, Proof, Role, joined, joined_chunks, origin_of, prove, sky_table};
+use super::{Local, NotLocal, Origin, Proof, Role, joined, joined_chunks, not_local, origin_of, prove, sky_table};
 use crate::spherical::SphericalJoin;
 use crate::tables::WithOverlap;
 
@@ -25,10 +25,20 @@ pub(super) fn prove_spherical(join: &SphericalJoin) -> Proof<Local> {
         let chunks = joined_chunks(join.join_type, &left, &right)?;
         return joined(join.join_type, left, right, chunks, reason);
     };
-    let overlap_deg = one.scheme.as_ref().map(|scheme| scheme.overlap_radius().0).ok_or(NotLocal)?;
-    let radius_deg = join.near.constant_radius().ok_or(NotLocal)?;
-    if one.snapshot != other.snapshot || radius_deg > overlap_deg {
-        return Err(NotLocal);
+    let overlap_deg =
+        one.scheme.as_ref().map(|scheme| scheme.overlap_radius().0).ok_or_else(|| NotLocal(String::new()))?;
+    if one.snapshot != other.snapshot {
+        return not_local(format!("databases {} and {} are cut apart", one.name, other.name));
+    }
+    let Some(radius_deg) = join.near.constant_radius() else {
+        return not_local("the radius differs from row to row, and may be above that of the overlap");
+    };
+    if radius_deg > overlap_deg {
+        return not_local(format!(
+            "the radius of {} arcsec is above that of the overlap, {} arcsec",
+            radius_deg * 3600.0,
+            overlap_deg * 3600.0
+        ));
     }
     lies_where(&join.near.left, &join.left, &left)?;
     lies_where(&join.near.right, &join.right, &right)?;
@@ -41,7 +51,9 @@ pub(super) fn prove_spherical(join: &SphericalJoin) -> Proof<Local> {
     };
     // The owner decides which chunks are visited: the side that needs fewer.
     let left_owns = match (left_may && is_one_scan(&join.right), right_may && is_one_scan(&join.left)) {
-        (false, false) => return Err(NotLocal),
+        (false, false) => {
+            return not_local("the overlap is that of one table, whose rows without a partner are not asked for");
+        }
         (true, false) => true,
         (false, true) => false,
         (true, true) => chunk_count(&left) <= chunk_count(&right),
@@ -70,10 +82,11 @@ fn chunk_count(local: &Local) -> usize {
 
 /// Proves that the position is that of a director's row, in whose chunk the whole row is.
 fn lies_where(position: &[Expr; 2], plan: &LogicalPlan, local: &Local) -> Proof<()> {
-    let origin = |expr: &Expr| -> Proof<Origin> { origin_of(expr, plan.schema(), &local.columns).ok_or(NotLocal) };
+    let apart = || NotLocal(format!("a position is not that of the director rows of {}", local.reason));
+    let origin = |expr: &Expr| -> Proof<Origin> { origin_of(expr, plan.schema(), &local.columns).ok_or_else(apart) };
     let (ra, dec) = (origin(&position[0])?, origin(&position[1])?);
     if ra.scan != dec.scan || ra.role != Role::DirectorRa || dec.role != Role::DirectorDec {
-        return Err(NotLocal);
+        return Err(apart());
     }
     Ok(())
 }

@@ -52,7 +52,12 @@ impl<'a> Expressions<'a> {
 
     fn rewrite_expr(&self, expr: &mut Expr) -> Result<(), EngineError> {
         match expr {
-            Expr::Identifier(ident) if !is_variable(ident) => self.rewrite_column(ident),
+            Expr::Identifier(ident) if !is_variable(ident) => {
+                if let Some(column) = self.column(ident)? {
+                    *expr = column;
+                }
+                Ok(())
+            }
             Expr::CompoundIdentifier(parts) if !parts.first().is_some_and(is_variable) => {
                 self.scope.resolve_compound(parts)
             }
@@ -62,26 +67,25 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    fn rewrite_column(&self, ident: &mut Ident) -> Result<(), EngineError> {
-        let output = |names: &[String]| find(names, ident, || "the result".to_owned());
-        let found = match self.outputs {
-            Outputs::Hidden => self.scope.column(ident)?,
+    fn column(&self, ident: &Ident) -> Result<Option<Expr>, EngineError> {
+        let output = |names: &[String]| {
+            let found = find(names, ident, || "the result".to_owned())?;
+            Ok::<_, EngineError>(found.map(|name| Expr::Identifier(declared(ident, name))))
+        };
+        match self.outputs {
+            Outputs::Hidden => self.scope.column(ident),
             Outputs::First(names) => match output(names)? {
-                Some(name) => Some(name),
-                None => self.scope.column(ident)?,
+                Some(column) => Ok(Some(column)),
+                None => self.scope.column(ident),
             },
             Outputs::Last(names) => match self.scope.own_column(ident)? {
-                Some(name) => Some(name),
+                Some(name) => Ok(Some(self.scope.written_out(ident, name))),
                 None => match output(names)? {
-                    Some(name) => Some(name),
-                    None => self.scope.column(ident)?,
+                    Some(column) => Ok(Some(column)),
+                    None => self.scope.column(ident),
                 },
             },
-        };
-        if let Some(name) = found {
-            *ident = declared(ident, name);
         }
-        Ok(())
     }
 
     /// `t.list[1].field`: the names up to the first bracket are those of a column. They get quotes,
@@ -102,7 +106,12 @@ impl<'a> Expressions<'a> {
         }
         match parts.as_mut_slice() {
             [] => {}
-            [column] => self.rewrite_column(column)?,
+            [column] => match self.column(column)? {
+                Some(Expr::Identifier(found)) => *column = found,
+                Some(Expr::CompoundIdentifier(found)) => parts = found,
+                // A structure that was merged stays as written, for the planner to complain of.
+                _ => {}
+            },
             _ => self.scope.resolve_compound(&mut parts)?,
         }
         let mut exact = parts.into_iter().map(|part| Ident { quote_style: Some('"'), ..part });

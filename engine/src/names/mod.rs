@@ -7,6 +7,7 @@
 //! statement to the spelling it was declared with, and every table to `database.table`.
 
 mod expressions;
+mod merged;
 mod query;
 mod scope;
 mod tables;

@@ -2,13 +2,14 @@
 
 use datafusion::sql::sqlparser::ast::{
     Cte, ExcludeSelectItem, Expr, Ident, Join, JoinConstraint, JoinOperator, NamedWindowExpr, ObjectName,
-    ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
-    TableWithJoins, WildcardAdditionalOptions,
+    ObjectNamePart, Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
 use super::NameCatalog;
 use super::expressions::{Expressions, Outputs, lower, lower_function_name};
-use super::scope::{Columns, Relation, RelationName, Scope, declared, find, means, same};
+use super::merged::{NO_TABLES, Tables, name_subqueries};
+use super::scope::{Columns, Relation, RelationName, Scope, all_columns, column_among, declared, find, means, same};
 use super::tables::{FoundTable, find_table};
 use crate::error::EngineError;
 
@@ -76,8 +77,8 @@ impl<'a> Resolver<'a> {
                 own.add(&entry.alias.name, columns)?;
             }
         }
-        let (columns, relations) = self.resolve_body(&mut query.body, outer, &own)?;
-        let scope = Scope { relations: &relations, outer: Some(outer) };
+        let (columns, tables) = self.resolve_body(&mut query.body, outer, &own)?;
+        let scope = Scope { tables: &tables, outer: Some(outer) };
         if let Some(order_by) = &mut query.order_by {
             Expressions::new(self, scope, &own, Outputs::First(&columns.names)).rewrite(order_by)?;
         }
@@ -110,23 +111,23 @@ impl<'a> Resolver<'a> {
         body: &mut SetExpr,
         outer: &Scope<'_>,
         entries: &Entries<'_>,
-    ) -> Result<(Columns, Vec<Relation>), EngineError> {
+    ) -> Result<(Columns, Tables), EngineError> {
         match body {
             SetExpr::Select(select) => self.resolve_select(select, outer, entries),
-            SetExpr::Query(query) => Ok((self.resolve_query(query, outer, entries)?, Vec::new())),
+            SetExpr::Query(query) => Ok((self.resolve_query(query, outer, entries)?, Tables::default())),
             SetExpr::SetOperation { left, right, .. } => {
                 let (columns, _) = self.resolve_body(left, outer, entries)?;
                 self.resolve_body(right, outer, entries)?;
-                Ok((columns, Vec::new()))
+                Ok((columns, Tables::default()))
             }
             SetExpr::Values(values) => {
-                let scope = Scope { relations: &[], outer: Some(outer) };
+                let scope = Scope { tables: &NO_TABLES, outer: Some(outer) };
                 Expressions::new(self, scope, entries, Outputs::Hidden).rewrite(values)?;
                 let width = values.rows.first().map_or(0, |row| row.len());
-                Ok((Columns::new((1..=width).map(|number| format!("column{number}")).collect()), Vec::new()))
+                Ok((Columns::new((1..=width).map(|number| format!("column{number}")).collect()), Tables::default()))
             }
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) | SetExpr::Table(_) => {
-                Ok((Columns::default(), Vec::new()))
+                Ok((Columns::default(), Tables::default()))
             }
         }
     }
@@ -136,12 +137,13 @@ impl<'a> Resolver<'a> {
         select: &mut Select,
         outer: &Scope<'_>,
         entries: &Entries<'_>,
-    ) -> Result<(Columns, Vec<Relation>), EngineError> {
-        let mut relations = Vec::new();
+    ) -> Result<(Columns, Tables), EngineError> {
+        let mut tables = Tables::default();
         for from in &mut select.from {
-            self.resolve_joins(from, &mut relations, outer, entries)?;
+            let joined = self.resolve_joins(from, &Scope { tables: &tables, outer: Some(outer) }, outer, entries)?;
+            tables.append(joined);
         }
-        let scope = Scope { relations: &relations, outer: Some(outer) };
+        let scope = Scope { tables: &tables, outer: Some(outer) };
         let mut plain = Expressions::new(self, scope, entries, Outputs::Hidden);
         plain.rewrite(&mut select.selection)?;
         for window in &mut select.named_window {
@@ -163,7 +165,7 @@ impl<'a> Resolver<'a> {
         grouped.rewrite(&mut select.group_by)?;
         grouped.rewrite(&mut select.having)?;
         grouped.rewrite(&mut select.qualify)?;
-        Ok((columns, relations))
+        Ok((columns, tables))
     }
 
     /// Rewrites an item of the SELECT list and adds the columns it gives.
@@ -175,11 +177,18 @@ impl<'a> Resolver<'a> {
     ) -> Result<(), EngineError> {
         match item {
             SelectItem::UnnamedExpr(expr) => {
+                let written = expr.clone();
                 plain.rewrite(expr)?;
-                match expr {
-                    Expr::Identifier(ident) => columns.names.push(ident.value.clone()),
-                    Expr::CompoundIdentifier(parts) => {
+                match (written, &*expr) {
+                    (_, Expr::Identifier(ident)) => columns.names.push(ident.value.clone()),
+                    (_, Expr::CompoundIdentifier(parts)) => {
                         columns.names.extend(parts.last().map(|part| part.value.clone()))
+                    }
+                    (Expr::Identifier(ident), Expr::Function(_)) => {
+                        // Columns that were merged keep their name.
+                        let name = plain.scope.own_column(&ident)?.unwrap_or_else(|| ident.value.clone());
+                        columns.names.push(name.clone());
+                        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: declared(&ident, name) };
                     }
                     _ => {}
                 }
@@ -195,6 +204,7 @@ impl<'a> Resolver<'a> {
             SelectItem::Wildcard(options) => {
                 let all = plain.scope.all_columns();
                 columns.names.extend(resolve_options(options, all, plain)?.names);
+                replace_misread(options, plain.scope.tables);
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                 let mut parts: Vec<Ident> = name.0.iter().filter_map(ObjectNamePart::as_ident).cloned().collect();
@@ -207,45 +217,58 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
+    /// `before` is what a lateral sub-query sees besides the tables joined so far.
     fn resolve_joins(
         &self,
         from: &mut TableWithJoins,
-        relations: &mut Vec<Relation>,
+        before: &Scope<'_>,
         outer: &Scope<'_>,
         entries: &Entries<'_>,
-    ) -> Result<(), EngineError> {
-        let first = relations.len();
-        self.resolve_factor(&mut from.relation, relations, outer, entries)?;
+    ) -> Result<Tables, EngineError> {
+        if from.joins.iter_mut().any(|join| merges(constraint_of(&mut join.join_operator))) {
+            name_subqueries(from);
+        }
+        let mut tables = Tables::default();
+        self.resolve_factor(&mut from.relation, &mut tables, before, outer, entries)?;
         for Join { relation, join_operator, .. } in &mut from.joins {
-            let right = relations.len();
-            self.resolve_factor(relation, relations, outer, entries)?;
-            let joined = relations.get(first..).unwrap_or_default();
-            let (left, right) = joined.split_at(right - first);
+            let right = tables.relations.len();
+            self.resolve_factor(relation, &mut tables, before, outer, entries)?;
+            let mut merged = Vec::new();
             match constraint_of(join_operator) {
                 Some(JoinConstraint::On(expr)) => {
-                    let scope = Scope { relations: joined, outer: Some(outer) };
+                    let scope = Scope { tables: &tables, outer: Some(outer) };
                     Expressions::new(self, scope, entries, Outputs::Hidden).rewrite(expr)?;
                 }
                 Some(JoinConstraint::Using(names)) => {
-                    names.iter_mut().try_for_each(|name| resolve_using(name, left, right))?
+                    let (left, right) = tables.relations.split_at(right);
+                    for name in names {
+                        merged.extend(resolve_using(name, left, right)?);
+                    }
                 }
-                Some(JoinConstraint::Natural) => check_natural(left, right)?,
+                Some(JoinConstraint::Natural) => {
+                    let (left, right) = tables.relations.split_at(right);
+                    merged = common_columns(left, right)?;
+                }
                 Some(JoinConstraint::None) | None => {}
             }
+            for name in merged {
+                tables.merge(&name, right, join_operator);
+            }
         }
-        Ok(())
+        Ok(tables)
     }
 
     /// Rewrites one table of FROM and adds the relations it stands for.
     fn resolve_factor(
         &self,
         factor: &mut TableFactor,
-        relations: &mut Vec<Relation>,
+        tables: &mut Tables,
+        before: &Scope<'_>,
         outer: &Scope<'_>,
         entries: &Entries<'_>,
     ) -> Result<(), EngineError> {
         // What a lateral subquery or the argument of a function may name.
-        let beside = Scope { relations, outer: Some(outer) };
+        let beside = Scope { tables, outer: Some(before) };
         let mut arguments = Expressions::new(self, beside, entries, Outputs::Hidden);
         let relation = match factor {
             TableFactor::Table { name, alias, args: Some(args), .. } => {
@@ -269,19 +292,18 @@ impl<'a> Resolver<'a> {
                 relation(alias.as_ref(), RelationName::Nameless, columns)
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {
-                let mut inner = Vec::new();
-                self.resolve_joins(table_with_joins, &mut inner, outer, entries)?;
+                let inner = self.resolve_joins(table_with_joins, before, outer, entries)?;
                 if alias.is_none() {
-                    relations.append(&mut inner);
+                    tables.append(inner);
                     return Ok(());
                 }
-                let columns = Scope { relations: &inner, outer: None }.all_columns();
+                let columns = all_columns(&inner.relations);
                 relation(alias.as_ref(), RelationName::Nameless, columns)
             }
             // Not let through by the guard.
             _ => return Ok(()),
         };
-        relations.push(relation);
+        tables.relations.push(relation);
         Ok(())
     }
 
@@ -350,39 +372,66 @@ fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     }
 }
 
-/// A column of USING has one name in the result, so it must be spelled alike on both sides.
-fn resolve_using(name: &mut ObjectName, left: &[Relation], right: &[Relation]) -> Result<(), EngineError> {
+fn merges(constraint: Option<&mut JoinConstraint>) -> bool {
+    matches!(constraint, Some(JoinConstraint::Using(_) | JoinConstraint::Natural))
+}
+
+/// A column of USING has one name in the result, so it must be spelled alike on both sides. Gives
+/// that name where both sides have it.
+fn resolve_using(name: &mut ObjectName, left: &[Relation], right: &[Relation]) -> Result<Option<String>, EngineError> {
     let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice() else {
-        return Ok(());
+        return Ok(None);
     };
-    let left = Scope { relations: left, outer: None }.own_column(ident)?;
-    let right = Scope { relations: right, outer: None }.own_column(ident)?;
-    match (left, right) {
+    match (column_among(left, ident)?, column_among(right, ident)?) {
         (Some(left), Some(right)) if left != right => Err(EngineError::Invalid(format!(
             "USING ({}): the column is \"{left}\" on one side and \"{right}\" on the other; join with ON",
             ident.value
         ))),
-        (Some(found), _) | (None, Some(found)) => {
-            *ident = declared(ident, found);
-            Ok(())
+        (Some(found), Some(_)) => {
+            *ident = declared(ident, found.clone());
+            Ok(Some(found))
         }
-        (None, None) => Ok(()),
+        (Some(found), None) | (None, Some(found)) => {
+            *ident = declared(ident, found);
+            Ok(None)
+        }
+        (None, None) => Ok(None),
     }
 }
 
-/// The planner joins on columns spelled alike, and would pass over those that differ in case.
-fn check_natural(left: &[Relation], right: &[Relation]) -> Result<(), EngineError> {
-    let left = Scope { relations: left, outer: None }.all_columns().names;
-    for column in (Scope { relations: right, outer: None }).all_columns().names {
-        if !left.contains(&column)
-            && let Some(other) = left.iter().find(|other| same(other, &column))
-        {
+/// The columns that NATURAL joins by. The planner joins on columns spelled alike, and would pass over
+/// those that differ in case.
+fn common_columns(left: &[Relation], right: &[Relation]) -> Result<Vec<String>, EngineError> {
+    let left = all_columns(left).names;
+    let mut common = Vec::new();
+    for column in all_columns(right).names {
+        if left.contains(&column) {
+            common.push(column);
+        } else if let Some(other) = left.iter().find(|other| same(other, &column)) {
             return Err(EngineError::Invalid(format!(
                 "NATURAL JOIN: the column is \"{other}\" on one side and \"{column}\" on the other; join with ON"
             )));
         }
     }
-    Ok(())
+    Ok(common)
+}
+
+/// Makes `*` give merged columns the value of the side that has one.
+fn replace_misread(options: &mut WildcardAdditionalOptions, tables: &Tables) {
+    let replaced = |options: &WildcardAdditionalOptions, name: &str| {
+        let items = options.opt_replace.iter().flat_map(|replace| &replace.items);
+        items.into_iter().any(|item| item.column_name.value == name)
+    };
+    for merged in tables.misread_by_wildcard() {
+        if !replaced(options, &merged.name) {
+            let replace = options.opt_replace.get_or_insert_with(|| ReplaceSelectItem { items: Vec::new() });
+            replace.items.push(Box::new(ReplaceSelectElement {
+                expr: merged.value(),
+                column_name: Ident::with_quote('"', &merged.name),
+                as_keyword: true,
+            }));
+        }
+    }
 }
 
 /// Rewrites what follows a `*` and gives the columns that remain.

@@ -1,8 +1,9 @@
 //! What names mean at a place of a statement.
 
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::ast::{Expr, Ident};
 
 use super::CATALOG;
+use super::merged::{NO_TABLES, Tables};
 use crate::error::EngineError;
 
 /// Whether an identifier of the statement means a declared name: quoted exactly, else in any case.
@@ -70,6 +71,21 @@ impl Relation {
         }
     }
 
+    pub(super) fn has(&self, column: &str) -> bool {
+        self.columns.names.iter().any(|name| name == column)
+    }
+
+    /// A column under its qualifier; `None` of a relation without a name.
+    pub(super) fn column(&self, name: &str) -> Option<Expr> {
+        let mut parts = self.qualifier();
+        if parts.is_empty() {
+            return None;
+        }
+        parts.push(Ident::new(name));
+        // Quoted, because the walk over the statement comes by them once more.
+        Some(Expr::CompoundIdentifier(parts.into_iter().map(|part| Ident { quote_style: Some('"'), ..part }).collect()))
+    }
+
     /// The qualifier as the planner knows it.
     fn qualifier(&self) -> Vec<Ident> {
         match &self.name {
@@ -88,15 +104,15 @@ impl Relation {
     }
 }
 
-/// The relations a query reads, and those of the queries around it.
+/// The tables a query reads, and those of the queries around it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope<'a> {
-    pub(super) relations: &'a [Relation],
+    pub(super) tables: &'a Tables,
     pub(super) outer: Option<&'a Scope<'a>>,
 }
 
 impl<'a> Scope<'a> {
-    pub(super) const EMPTY: Scope<'static> = Scope { relations: &[], outer: None };
+    pub(super) const EMPTY: Scope<'static> = Scope { tables: &NO_TABLES, outer: None };
 
     /// This scope and those around it, innermost first.
     fn chain(&self) -> impl Iterator<Item = &Scope<'a>> {
@@ -105,35 +121,26 @@ impl<'a> Scope<'a> {
 
     /// The declared spelling of an unqualified column of this scope alone.
     pub(super) fn own_column(&self, ident: &Ident) -> Result<Option<String>, EngineError> {
-        let mut found: Option<(String, &Relation)> = None;
-        for relation in self.relations {
-            let Some(name) = column_of(relation, ident)? else {
-                continue;
-            };
-            match &found {
-                Some((other, first)) if *other != name => {
-                    return Err(EngineError::Invalid(format!(
-                        "column \"{}\" is ambiguous: it could be {}.\"{other}\" or {}.\"{name}\"; put the table before it",
-                        ident.value,
-                        first.shown(),
-                        relation.shown(),
-                    )));
-                }
-                Some(_) => {}
-                None => found = Some((name, relation)),
-            }
-        }
-        Ok(found.map(|(name, _)| name))
+        column_among(&self.tables.relations, ident)
     }
 
-    /// The declared spelling of an unqualified column, of the innermost query that has it.
-    pub(super) fn column(&self, ident: &Ident) -> Result<Option<String>, EngineError> {
+    /// An unqualified column, of the innermost query that has it.
+    pub(super) fn column(&self, ident: &Ident) -> Result<Option<Expr>, EngineError> {
         for scope in self.chain() {
             if let Some(name) = scope.own_column(ident)? {
-                return Ok(Some(name));
+                return Ok(Some(scope.written_out(ident, name)));
             }
         }
         Ok(None)
+    }
+
+    /// A column of this scope alone as an expression: its name, or what its name stands for where
+    /// several columns were merged under it.
+    pub(super) fn written_out(&self, ident: &Ident, name: String) -> Expr {
+        match self.tables.merged(&name) {
+            Some(merged) => merged.value(),
+            None => Expr::Identifier(declared(ident, name)),
+        }
     }
 
     /// Rewrites `qualifier.column.field…` in place.
@@ -188,7 +195,7 @@ impl<'a> Scope<'a> {
 
     /// The relation of this scope alone that a qualifier means.
     fn relation(&self, qualifier: &[Ident]) -> Result<Option<&Relation>, EngineError> {
-        let mut named = self.relations.iter().filter(|relation| relation.is_named(qualifier));
+        let mut named = self.tables.relations.iter().filter(|relation| relation.is_named(qualifier));
         match (named.next(), named.next()) {
             (Some(first), Some(second)) if first.name != second.name => Err(EngineError::Invalid(format!(
                 "table \"{}\" is ambiguous: it could be {} or {}",
@@ -213,8 +220,36 @@ impl<'a> Scope<'a> {
 
     /// All columns of this scope's relations, as `*` gives them.
     pub(super) fn all_columns(&self) -> Columns {
-        Columns::new(self.relations.iter().flat_map(|relation| relation.columns.names.iter().cloned()).collect())
+        all_columns(&self.tables.relations)
     }
+}
+
+/// All columns of some relations, as `*` gives them.
+pub(super) fn all_columns(relations: &[Relation]) -> Columns {
+    Columns::new(relations.iter().flat_map(|relation| relation.columns.names.iter().cloned()).collect())
+}
+
+/// The declared spelling of an unqualified column of some relations.
+pub(super) fn column_among(relations: &[Relation], ident: &Ident) -> Result<Option<String>, EngineError> {
+    let mut found: Option<(String, &Relation)> = None;
+    for relation in relations {
+        let Some(name) = column_of(relation, ident)? else {
+            continue;
+        };
+        match &found {
+            Some((other, first)) if *other != name => {
+                return Err(EngineError::Invalid(format!(
+                    "column \"{}\" is ambiguous: it could be {}.\"{other}\" or {}.\"{name}\"; put the table before it",
+                    ident.value,
+                    first.shown(),
+                    relation.shown(),
+                )));
+            }
+            Some(_) => {}
+            None => found = Some((name, relation)),
+        }
+    }
+    Ok(found.map(|(name, _)| name))
 }
 
 fn column_of(relation: &Relation, ident: &Ident) -> Result<Option<String>, EngineError> {

@@ -241,11 +241,23 @@ fn subqueries_and_with_entries_are_scopes() {
 fn joins_name_columns_of_both_sides() {
     check(
         "SELECT OBJECTID, RA FROM object JOIN source USING (ObjectID)",
-        "SELECT objectId, ra FROM dr1.Object JOIN dr1.Source USING(objectId)",
+        "SELECT \"dr1\".\"Object\".\"objectId\", ra FROM dr1.Object JOIN dr1.Source USING(objectId)",
     );
     check(
         "SELECT 1 FROM object NATURAL JOIN source WHERE PSFFLUX > ZMAG",
         "SELECT 1 FROM dr1.Object NATURAL JOIN dr1.Source WHERE psfFlux > zMag",
+    );
+    check(
+        "SELECT ObjectId FROM object AS o FULL JOIN source AS s USING (OBJECTID)",
+        "SELECT coalesce(\"o\".\"objectId\", \"s\".\"objectId\") AS objectId FROM dr1.Object AS o FULL JOIN dr1.Source AS s USING(objectId)",
+    );
+    check(
+        "SELECT * FROM object AS o RIGHT JOIN source AS s USING (objectId)",
+        "SELECT * REPLACE (\"s\".\"objectId\" AS \"objectId\") FROM dr1.Object AS o RIGHT JOIN dr1.Source AS s USING(objectId)",
+    );
+    check(
+        "SELECT 1 FROM (SELECT objectid FROM object) JOIN source s USING (objectid) WHERE objectid = 1",
+        "SELECT 1 FROM (SELECT objectId FROM dr1.Object) AS subquery_1 JOIN dr1.Source s USING(objectId) WHERE \"subquery_1\".\"objectId\" = 1",
     );
     fails(
         "SELECT 1 FROM source JOIN forcedsource USING (objectid)",

@@ -3,14 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, Statistics, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
@@ -21,7 +23,7 @@ use skyflight_sky::ChunkId;
 
 use super::codec::encode_fragment;
 use super::local::ChunkChoice;
-use super::scan::ChunkScanExec;
+use super::scan::{ChunkScan, ChunkScanExec};
 use crate::dispatch::{
     ChunkDispatcher, ChunkList, DispatchRequest, FrameStream, PlannedChunk, QueryContext, QueryCounters,
 };
@@ -118,6 +120,26 @@ impl ChunkDispatchExec {
         &self.reason
     }
 
+    /// Tells the fragment's scans what is known of the rows they read on the chosen chunks.
+    pub(crate) fn with_known_rows(self) -> Result<Self> {
+        let fragment = Arc::clone(&self.fragment).transform_up(|node| {
+            let Some(leaf) = node.downcast_ref::<ChunkScanExec>() else { return Ok(Transformed::no(node)) };
+            let table = self.table_of(leaf.scan())?;
+            let known = table.scan_statistics(leaf.scan(), &self.choice.chunks);
+            Ok(Transformed::yes(Arc::new(leaf.clone().with_statistics(known)) as _))
+        })?;
+        Ok(self.with_fragment(fragment.data))
+    }
+
+    /// True where the rows are those of one table's chunks, each once, with nothing left out.
+    fn passes_rows_through(&self) -> bool {
+        let mut plan = &self.fragment;
+        while let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+            plan = projection.input();
+        }
+        plan.downcast_ref::<ChunkScanExec>().is_some()
+    }
+
     /// Workers that hold the chosen chunks.
     pub(crate) fn worker_count(&self) -> usize {
         self.chunk_list().map_or(0, |list| {
@@ -186,18 +208,35 @@ impl ChunkDispatchExec {
         Ok(ChunkList { chunks, workers: numbering.workers.clone(), total: self.choice.total })
     }
 
+    /// Chunks, rows and bytes that the fragment reads at most.
+    pub(crate) fn reads(&self) -> Result<(u64, u64, u64)> {
+        let (mut rows, mut bytes) = (0, 0.0);
+        for scan in self.scans()? {
+            let part = scan.part_read();
+            for chunk in &self.choice.chunks {
+                let everywhere = scan.table.is_replicated().then_some(ChunkId::EVERYWHERE);
+                let Some(entry) = scan.entry(everywhere.unwrap_or(*chunk)) else { continue };
+                rows += entry.rows;
+                bytes += entry.bytes as f64 * part;
+            }
+        }
+        Ok((self.choice.chunks.len() as u64, rows, bytes as u64))
+    }
+
+    fn table_of(&self, scan: &ChunkScan) -> Result<&Arc<SkyTable>> {
+        let known = self.tables.iter().find(|t| t.database.name == scan.database && t.table.name == scan.table);
+        known.ok_or_else(|| {
+            let name = format!("{}.{}", scan.database, scan.table);
+            internal_datafusion_err!("a fragment scans {name}, which its leaf does not know")
+        })
+    }
+
     /// The fragment's scans, in the order in which the worker finds them.
     fn scans(&self) -> Result<Vec<LeafScan<'_>>> {
         let mut scans = Vec::new();
         self.fragment.apply(|node| {
             if let Some(leaf) = node.downcast_ref::<ChunkScanExec>() {
-                let scan = leaf.scan();
-                let known = self.tables.iter().find(|t| t.database.name == scan.database && t.table.name == scan.table);
-                let table = known.ok_or_else(|| {
-                    let name = format!("{}.{}", scan.database, scan.table);
-                    internal_datafusion_err!("a fragment scans {name}, which its leaf does not know")
-                })?;
-                scans.push(LeafScan { table, overlap: scan.overlap });
+                scans.push(LeafScan { table: self.table_of(leaf.scan())?, scan: leaf.scan() });
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
@@ -225,13 +264,26 @@ fn renumbered(table: &SkyTable, workers: &[skyflight_catalog::WorkerId]) -> Chun
 /// What one scan of a fragment reads in each chunk.
 struct LeafScan<'a> {
     table: &'a Arc<SkyTable>,
-    overlap: bool,
+    scan: &'a ChunkScan,
 }
 
 impl LeafScan<'_> {
     fn entry(&self, chunk: ChunkId) -> Option<&ChunkEntry> {
-        if self.overlap { self.table.overlap.get(&chunk) } else { self.table.chunks.get(&chunk) }
+        if self.scan.overlap { self.table.overlap.get(&chunk) } else { self.table.chunks.get(&chunk) }
     }
+
+    /// The columns read, as a part of all bytes of a file.
+    fn part_read(&self) -> f64 {
+        let width = |at: usize| width_of(self.scan.table_schema.field(at).data_type());
+        let all: usize = (0..self.scan.table_schema.fields().len()).map(width).sum();
+        let read: usize = self.scan.projection.iter().map(|at| width(*at)).sum();
+        read as f64 / all.max(1) as f64
+    }
+}
+
+/// Bytes of a value; a guess for text and lists.
+fn width_of(data_type: &DataType) -> usize {
+    data_type.primitive_width().unwrap_or(if *data_type == DataType::Boolean { 1 } else { 16 })
 }
 
 fn planned_chunk(
@@ -312,6 +364,19 @@ impl ExecutionPlan for ChunkDispatchExec {
 
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(self.with_fragment(Arc::clone(&self.fragment))))
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        if args.partition().is_some() {
+            // Whoever is polled takes the next rows.
+            return Ok(Arc::new(Statistics::new_unknown(&self.schema())));
+        }
+        let known = StatisticsContext::new().compute(self.fragment.as_ref(), &StatisticsArgs::new())?;
+        if self.passes_rows_through() {
+            return Ok(known);
+        }
+        // A fragment runs once for each chunk: what it takes for all of its input is a part.
+        Ok(Arc::new(known.as_ref().clone().to_inexact()))
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

@@ -57,13 +57,14 @@ impl ExtensionPlanner for LeafPlanner {
             // A chunk's own rows and those beside it are two partitions.
             fragment = Arc::new(CoalescePartitionsExec::new(fragment));
         }
-        Ok(Some(Arc::new(ChunkDispatchExec::new(
+        let leaf = ChunkDispatchExec::new(
             fragment,
             Arc::clone(&local.choice),
             local.tables.clone(),
             local.reason.clone(),
             session.config().target_partitions(),
-        ))))
+        );
+        Ok(Some(Arc::new(leaf.with_known_rows()?)))
     }
 }
 

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
@@ -36,11 +37,21 @@ pub(crate) struct ChunkScan {
     pub(crate) limit: Option<usize>,
 }
 
+impl ChunkScan {
+    /// The columns that come out.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        let fields: Vec<_> = self.projection.iter().map(|at| Arc::clone(&self.table_schema.fields()[*at])).collect();
+        Arc::new(Schema::new_with_metadata(fields, self.table_schema.metadata().clone()))
+    }
+}
+
 /// See [`ChunkScan`].
 #[derive(Debug, Clone)]
 pub(crate) struct ChunkScanExec {
     scan: ChunkScan,
     properties: Arc<PlanProperties>,
+    /// Of the rows in all chunks that the fragment runs on; it does not travel.
+    statistics: Option<Arc<Statistics>>,
 }
 
 impl ChunkScanExec {
@@ -54,7 +65,11 @@ impl ChunkScanExec {
         )
         // What a worker puts in its place is cooperative; no guard node is wanted around it.
         .with_scheduling_type(SchedulingType::Cooperative);
-        Ok(ChunkScanExec { scan, properties: Arc::new(properties) })
+        Ok(ChunkScanExec { scan, properties: Arc::new(properties), statistics: None })
+    }
+
+    pub(crate) fn with_statistics(self, statistics: Statistics) -> Self {
+        ChunkScanExec { statistics: Some(Arc::new(statistics)), ..self }
     }
 
     pub(crate) fn scan(&self) -> &ChunkScan {
@@ -106,6 +121,13 @@ impl ExecutionPlan for ChunkScanExec {
 
     fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        Ok(match &self.statistics {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Statistics::new_unknown(&self.schema())),
+        })
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

@@ -404,6 +404,7 @@ fn statistics(batch: &RecordBatch) -> Vec<ColumnStatistics> {
             min: text(values.iter().flatten().min()),
             max: text(values.iter().flatten().max()),
             null_count: values.null_count() as u64,
+            nan_count: None,
         })
         .collect()
 }

@@ -7,3 +7,4 @@ mod answers;
 mod house;
 mod near;
 mod plans;
+mod repairs;

@@ -1,0 +1,126 @@
+//! `x IN (SELECT y …)` is neither true nor false where x, or a y and no other, is NULL.
+//!
+//! DataFusion gets that right for an IN that is a condition by itself, which becomes a semi join, and
+//! for a NOT IN by itself whose sub-query stands alone, an anti join that heeds NULL. Everywhere else,
+//! below OR and NOT and where a NOT IN names columns of the query around it, its joins know no third
+//! value. There the sub-query is written as EXISTS, which has two values as a join has.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, Spans};
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Subquery, lit, not, when,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+/// Rewrites the IN sub-queries of conditions whose third truth value would be lost.
+#[derive(Debug)]
+pub(crate) struct InSubqueryRule;
+
+impl AnalyzerRule for InSubqueryRule {
+    fn name(&self) -> &'static str {
+        "in_subquery_with_nulls"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+            if !has_in_subquery(&filter.predicate)? {
+                return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+            }
+            let conditions = split_conjunction_owned(filter.predicate)
+                .into_iter()
+                .map(|condition| rewritten(condition, filter.input.schema()))
+                .collect::<Result<Vec<_>>>()?;
+            let predicate = conjunction(conditions).unwrap_or_else(|| lit(true));
+            Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
+        })
+        .data()
+    }
+}
+
+fn has_in_subquery(expr: &Expr) -> Result<bool> {
+    expr.exists(|e| Ok(matches!(e, Expr::InSubquery(_))))
+}
+
+/// One of the conditions that all must be true.
+fn rewritten(condition: Expr, schema: &DFSchema) -> Result<Expr> {
+    let condition = match condition {
+        Expr::Not(inner) => match *inner {
+            Expr::InSubquery(inner) => Expr::InSubquery(InSubquery { negated: !inner.negated, ..inner }),
+            other => not(other),
+        },
+        other => other,
+    };
+    match condition {
+        Expr::InSubquery(ref only) if !only.negated || only.subquery.outer_ref_columns.is_empty() => Ok(condition),
+        other => other
+            .transform_up(|e| match e {
+                Expr::InSubquery(found) => three_valued(found, schema).map(Transformed::yes),
+                other => Ok(Transformed::no(other)),
+            })
+            .data(),
+    }
+}
+
+/// The same with EXISTS.
+fn three_valued(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
+    // What names a query still further out is for the planner to refuse.
+    if found.expr.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))? || found.expr.is_volatile() {
+        return Ok(Expr::InSubquery(found));
+    }
+    let rows = found.subquery.subquery.as_ref();
+    let (qualifier, field) = rows.schema().qualified_field(0);
+    let listed = Expr::Column(Column::from((qualifier, field)));
+    let (value_may_be_null, listed_may_be_null) = (found.expr.nullable(schema)?, field.is_nullable());
+    let outer_value = seen_from_within((*found.expr).clone(), schema)?;
+    let matches = exists(&found.subquery, Some(outer_value.eq(listed.clone())))?;
+    let mut unknown = Vec::new();
+    if value_may_be_null {
+        unknown.push(found.expr.as_ref().clone().is_null().and(exists(&found.subquery, None)?));
+    }
+    if listed_may_be_null {
+        unknown.push(exists(&found.subquery, Some(listed.is_null()))?);
+    }
+    let is_in = match unknown.into_iter().reduce(Expr::or) {
+        None => matches,
+        Some(unknown) => {
+            let neither = Expr::Literal(ScalarValue::Boolean(None), None);
+            when(matches, lit(true)).when(unknown, neither).otherwise(lit(false))?
+        }
+    };
+    Ok(if found.negated { not(is_in) } else { is_in })
+}
+
+/// EXISTS of the sub-query's rows that pass `condition`.
+fn exists(subquery: &Subquery, condition: Option<Expr>) -> Result<Expr> {
+    let mut outer_ref_columns = subquery.outer_ref_columns.clone();
+    let mut rows = subquery.subquery.as_ref().clone();
+    if let Some(condition) = condition {
+        condition.apply(|e| {
+            if matches!(e, Expr::OuterReferenceColumn(..)) && !outer_ref_columns.contains(e) {
+                outer_ref_columns.push(e.clone());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        rows = LogicalPlanBuilder::from(rows).filter(condition)?.build()?;
+    }
+    let subquery = Subquery { subquery: Arc::new(rows), outer_ref_columns, spans: Spans::new() };
+    Ok(Expr::Exists(Exists { subquery, negated: false }))
+}
+
+/// An expression of the query around as a sub-query names it.
+fn seen_from_within(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    expr.transform_up(|e| match e {
+        Expr::Column(column) => {
+            let field = Arc::clone(schema.field_from_column(&column)?);
+            Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+}

@@ -1,0 +1,108 @@
+//! Statements that DataFusion 55.2 by itself answers wrongly or not at all. The answers are those of
+//! the SQL standard, as DuckDB gives them.
+
+use crate::house::{House, schemes};
+
+const A: &str = "(VALUES (1, 10), (2, 20), (NULL, 30)) AS a (k, x)";
+const B: &str = "(VALUES (2, 200), (3, 300), (NULL, 400)) AS b (k, y)";
+
+async fn check(house: &House, sql: &str, expected: &[&str]) {
+    let sql = sql.replace("{a}", A).replace("{b}", B);
+    let got = house.ask(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    assert_eq!(got, expected, "{sql}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_below_or_and_not_has_three_values() {
+    let house = House::build(schemes().remove(0)).await;
+    // 20 is in the list; whether NULL or, beside a NULL, anything else is, nobody knows.
+    check(&house, "SELECT x FROM {a} WHERE k IN (SELECT k FROM {b}) OR x = 30", &["20", "30"]).await;
+    check(&house, "SELECT x FROM {a} WHERE NOT (k IN (SELECT k FROM {b}) AND x > 0)", &[]).await;
+    check(&house, "SELECT x FROM {a} WHERE NOT (k IN (SELECT k FROM {b} WHERE k IS NOT NULL) AND x > 0)", &["10"])
+        .await;
+    check(&house, "SELECT x FROM {a} WHERE k IN (SELECT k FROM {b}) IS NULL", &["10", "30"]).await;
+    check(&house, "SELECT x FROM {a} WHERE (k NOT IN (SELECT k FROM {b})) IS NULL", &["10", "30"]).await;
+    check(&house, "SELECT x FROM {a} WHERE (k IN (SELECT k FROM {b} WHERE y > 999)) = false", &["10", "20", "30"])
+        .await;
+    check(&house, "SELECT x FROM {a} WHERE k NOT IN (SELECT k FROM {b} WHERE y < 300) OR x < 0", &["10"]).await;
+    check(
+        &house,
+        "SELECT CASE WHEN k IN (SELECT k FROM {b}) THEN 'in' ELSE 'not' END AS c FROM {a} WHERE CASE WHEN k IN \
+         (SELECT k FROM {b}) THEN true ELSE x = 10 END",
+        &[],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_in_a_correlated_query_heeds_nulls() {
+    let house = House::build(schemes().remove(0)).await;
+    // No row of b goes with 10 and 30, so nothing is in there, not even NULL.
+    check(&house, "SELECT x FROM {a} WHERE k NOT IN (SELECT y / 100 FROM {b} WHERE b.k = a.k)", &["10", "30"]).await;
+    check(&house, "SELECT x FROM {a} WHERE k NOT IN (SELECT b.k FROM {b} WHERE y < 20 * a.x)", &["10"]).await;
+    check(&house, "SELECT x FROM {a} WHERE NOT (k IN (SELECT b.k FROM {b} WHERE y < 20 * a.x))", &["10"]).await;
+    // By itself, with nulls and without.
+    check(&house, "SELECT x FROM {a} WHERE k NOT IN (SELECT k FROM {b})", &[]).await;
+    check(&house, "SELECT x FROM {a} WHERE k NOT IN (SELECT k FROM {b} WHERE k > 2)", &["10", "20"]).await;
+    check(&house, "SELECT x FROM {a} WHERE k IN (SELECT b.k FROM {b} WHERE y > a.x)", &["20"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_merged_by_using_come_from_the_side_that_has_one() {
+    let house = House::build(schemes().remove(0)).await;
+    let full = ["1|10|NULL", "2|20|200", "3|NULL|300", "NULL|30|NULL", "NULL|NULL|400"];
+    for sql in [
+        "SELECT * FROM {a} FULL JOIN {b} USING (k)",
+        "SELECT * FROM {a} NATURAL FULL JOIN {b}",
+        "SELECT k, x, y FROM {a} FULL JOIN {b} USING (k)",
+        "SELECT K, a.x, y FROM {a} FULL JOIN {b} USING (K) ORDER BY k",
+    ] {
+        check(&house, sql, &full).await;
+    }
+    check(&house, "SELECT * FROM {a} RIGHT JOIN {b} USING (k)", &["2|20|200", "3|NULL|300", "NULL|NULL|400"]).await;
+    check(&house, "SELECT k, y FROM {a} RIGHT JOIN {b} USING (k) WHERE k = 3", &["3|300"]).await;
+    check(&house, "SELECT k FROM {a} LEFT JOIN {b} USING (k) WHERE k = 1 OR x = 30", &["1", "NULL"]).await;
+    check(&house, "SELECT k || '!' AS t FROM {a} JOIN {b} USING (k)", &["2!"]).await;
+    check(
+        &house,
+        "SELECT k, count(*) FROM {a} FULL JOIN {b} USING (k) GROUP BY k HAVING k > 0",
+        &["1|1", "2|1", "3|1"],
+    )
+    .await;
+    check(
+        &house,
+        "SELECT k, z FROM {a} FULL JOIN {b} USING (k) FULL JOIN (VALUES (3, 9), (4, 8)) AS c (k, z) USING (k) WHERE k > 0",
+        &["1|NULL", "2|NULL", "3|9", "4|8"],
+    )
+    .await;
+    check(&house, "SELECT * EXCLUDE (x) FROM {a} RIGHT JOIN {b} USING (k) WHERE y = 300", &["3|300"]).await;
+    // Tables without a name.
+    check(&house, "SELECT k FROM (SELECT 1 AS k) FULL JOIN (SELECT 2 AS k) USING (k)", &["1", "2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_merged_by_using_in_a_subquery_are_its_own() {
+    let house = House::build(schemes().remove(0)).await;
+    check(&house, "SELECT x FROM {a} WHERE EXISTS (SELECT 1 FROM {a} JOIN {b} USING (k) WHERE k = 1)", &[]).await;
+    check(
+        &house,
+        "SELECT k, x FROM {a} WHERE 2 IN (SELECT k FROM (VALUES (2)) AS c (k) JOIN {b} USING (k))",
+        &["1|10", "2|20", "NULL|30"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_without_columns_takes_a_grand_total_away() {
+    let house = House::build(schemes().remove(0)).await;
+    let never = "(SELECT max(mag) FROM source) < 0";
+    check(&house, &format!("SELECT n FROM (SELECT count(*) AS n FROM object) t WHERE {never}"), &[]).await;
+    check(&house, &format!("SELECT count(*) FROM object HAVING {never}"), &[]).await;
+    check(&house, &format!("SELECT count(*) FROM object WHERE {never}"), &["0"]).await;
+    check(
+        &house,
+        &format!("SELECT n FROM (SELECT band, count(*) AS n FROM source GROUP BY ROLLUP (band)) t WHERE {never}"),
+        &[],
+    )
+    .await;
+}

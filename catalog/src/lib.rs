@@ -22,7 +22,7 @@ pub use names::{MAX_NAME_BYTES, check_name};
 pub use owner::Owner;
 pub use records::{
     ChunkFile, Column, ColumnStatistics, Database, FileKind, QueryRecord, QueryState, Snapshot, Table, TableFacts,
-    TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity,
+    TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity, index_path,
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};

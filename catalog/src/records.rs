@@ -1,6 +1,7 @@
 //! The records themselves: values without behaviour beyond finding one's way in them.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -188,6 +189,12 @@ pub struct ChunkFile {
     pub statistics: Vec<ColumnStatistics>,
     /// Who holds a copy, in the order given at commit; empty for [`FileKind::DirectorIndex`].
     pub workers: Vec<WorkerId>,
+}
+
+/// Where a director's index file lies: `<index_dir>/<database>/<table>/<file_id>.parquet`.
+#[must_use]
+pub fn index_path(index_dir: &Path, database: &str, table: &str, id: FileId) -> PathBuf {
+    index_dir.join(database).join(table).join(format!("{id}.parquet"))
 }
 
 /// What is known of a whole table in one snapshot.

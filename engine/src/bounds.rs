@@ -20,6 +20,8 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use skyflight_catalog::{ChunkFile, FileKind, TableSnapshot};
 use skyflight_sky::ChunkId;
 
+use crate::director_index::DirectorIndex;
+
 /// Longer lists are compared by the chunk files' own filters.
 const LISTED_VALUES: usize = 1_000;
 
@@ -33,6 +35,8 @@ pub(crate) struct ChunkBounds {
     chunks: Vec<ChunkId>,
     rows: ArrayRef,
     columns: HashMap<String, ColumnBounds>,
+    /// The column of ids, and the index that knows their chunks.
+    ids: Option<(String, Arc<DirectorIndex>)>,
 }
 
 /// One value for each chunk; NULL where it is not known.
@@ -70,7 +74,13 @@ impl ChunkBounds {
             rows: Arc::new(UInt64Array::from_iter_values(files.values().map(|f| f.iter().map(|file| file.rows).sum()))),
             chunks: files.into_keys().collect(),
             columns,
+            ids: None,
         }
+    }
+
+    /// The same with an index of the ids in a column, which must know every row of the table.
+    pub(crate) fn with_index(self, ids: Option<(String, Arc<DirectorIndex>)>) -> ChunkBounds {
+        ChunkBounds { ids, ..self }
     }
 
     /// What is known of all chunks together, column by column as in `schema`.
@@ -89,7 +99,8 @@ impl ChunkBounds {
 
     /// The chunks in which rows may be that pass all `filters`; `None` where nothing is known.
     pub(crate) fn kept(&self, filters: &[Expr], schema: &DFSchema, file_schema: &SchemaRef) -> Option<Vec<ChunkId>> {
-        let named = |filter: &&Expr| filter.column_refs().iter().any(|column| self.columns.contains_key(&column.name));
+        let known = |name: &str| self.columns.contains_key(name) || self.ids.as_ref().is_some_and(|(id, _)| id == name);
+        let named = |filter: &&Expr| filter.column_refs().iter().any(|column| known(&column.name));
         let condition = conjunction(filters.iter().filter(named).cloned())?;
         let props = ExecutionProps::new();
         let predicate = create_physical_expr(&condition, schema, &props, &PhysicalPlanningContext::default()).ok()?;
@@ -205,7 +216,11 @@ impl PruningStatistics for ChunkBounds {
         Some(Arc::clone(&self.rows))
     }
 
-    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
-        None
+    fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        let (_, index) = self.ids.as_ref().filter(|(id, _)| *id == column.name)?;
+        // What cannot be read prunes nothing.
+        let holding = index.chunks_of(values).ok()?;
+        // A chunk that holds one of the ids may hold others too.
+        Some(self.chunks.iter().map(|chunk| (!holding.contains(chunk)).then_some(false)).collect())
     }
 }

@@ -39,6 +39,9 @@ pub struct EngineConfig {
     pub spill_dir: PathBuf,
     /// Most bytes spilled at once.
     pub spill_bytes: u64,
+    /// Folder of the director indexes, where this machine has them; without it ids are looked for in
+    /// the statistics of chunk files alone.
+    pub index_dir: Option<PathBuf>,
     /// Limits on SQL text, checked before planning.
     pub limits: SqlLimits,
     /// Database in which unqualified tables are looked up first.
@@ -104,7 +107,7 @@ impl Engine {
             indices.push(match self.shared.indices.get(&snapshot.id) {
                 Some(index) => index,
                 None => {
-                    let index = Arc::new(SnapshotIndex::build(snapshot)?);
+                    let index = Arc::new(SnapshotIndex::build(snapshot, self.shared.config.index_dir.as_deref())?);
                     self.shared.indices.insert(snapshot.id, Arc::clone(&index));
                     index
                 }

@@ -6,6 +6,7 @@
 //! fragment of such a plan and runs it on a chunk's files.
 
 mod bounds;
+mod director_index;
 pub mod dispatch;
 mod engine;
 mod error;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use skyflight_sky::{ChunkId, Scheme};
 
 use crate::Result;
 use crate::bounds::ChunkBounds;
+use crate::director_index::DirectorIndex;
 use crate::locality::{Origin, origin_of, role_of};
 use crate::names::{NameDatabase, NameTable};
 use crate::plan::scan::{ChunkScan, ChunkScanExec};
@@ -82,7 +84,7 @@ impl SnapshotIndex {
     ///
     /// # Errors
     /// A record that cannot be understood: a scheme that builds no chunks, an unknown type.
-    pub(crate) fn build(snapshot: &Snapshot) -> Result<SnapshotIndex> {
+    pub(crate) fn build(snapshot: &Snapshot, index_dir: Option<&Path>) -> Result<SnapshotIndex> {
         let scheme = snapshot.database.scheme.as_ref().map(|spec| spec.build()).transpose().map_err(|e| {
             crate::EngineError::Corrupt(format!("the scheme of database {}: {e}", snapshot.database.name))
         })?;
@@ -98,6 +100,7 @@ impl SnapshotIndex {
             scheme,
             workers: workers.ids,
         });
+        let indexes = director_indexes(snapshot, index_dir);
         let mut tables = Vec::with_capacity(entries.len());
         let mut names = NameDatabase { name: database.name.clone(), tables: Vec::new() };
         for (table, (chunks, overlap)) in snapshot.tables.iter().zip(entries) {
@@ -106,7 +109,7 @@ impl SnapshotIndex {
                 name: table.table.name.clone(),
                 columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
             }));
-            let bounds = ChunkBounds::of(table, &schema);
+            let bounds = ChunkBounds::of(table, &schema).with_index(id_index(snapshot, table, &indexes));
             tables.push(Arc::new(SkyTable {
                 database: Arc::clone(&database),
                 table: table.table.clone(),
@@ -190,6 +193,33 @@ fn in_step(snapshot: &Snapshot, child: &TableSnapshot) -> bool {
         (None, Some(_)) => false,
         (_, None) => true,
     }
+}
+
+/// The indexes of the directors, by name.
+fn director_indexes(snapshot: &Snapshot, index_dir: Option<&Path>) -> HashMap<String, Arc<DirectorIndex>> {
+    let directors = snapshot.tables.iter().filter(|table| table.table.kind == TableKind::Director);
+    let index = |table: &TableSnapshot| {
+        let index = DirectorIndex::of(table, &snapshot.database.name, index_dir?)?;
+        Some((table.table.name.clone(), Arc::new(index)))
+    };
+    directors.filter_map(index).collect()
+}
+
+/// The index that knows in which chunks rows of the table with an id lie, and the column of that id.
+fn id_index(
+    snapshot: &Snapshot,
+    table: &TableSnapshot,
+    indexes: &HashMap<String, Arc<DirectorIndex>>,
+) -> Option<(String, Arc<DirectorIndex>)> {
+    let (column, director) = match table.table.kind {
+        TableKind::Director => (table.table.id_column.clone()?, &table.table.name),
+        // Orphans lie where no director row does.
+        TableKind::Child if table.facts.orphans == 0 && in_step(snapshot, table) => {
+            (table.table.director_key.clone()?, table.table.director.as_ref()?)
+        }
+        TableKind::Child | TableKind::Replicated => return None,
+    };
+    Some((column, Arc::clone(indexes.get(director)?)))
 }
 
 impl SkyTable {

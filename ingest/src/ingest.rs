@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use skyflight_catalog::{
     ABANDONED_AFTER_MS, CatalogError, CatalogStore, Commit, CommitMode, Database, FileKind, NewFile, Owner, Snapshot,
-    TableCommit, TableFacts, TableKind, TransactionId, Worker,
+    TableCommit, TableFacts, TableKind, TransactionId, Worker, index_path,
 };
 use skyflight_proto::ClusterKeys;
 use skyflight_sky::{SchemeSpec, adaptive_cells};
@@ -18,7 +18,7 @@ use crate::description::SchemeDescription;
 use crate::director_index::{DirectorIndex, index_type, write_index};
 use crate::error::{IngestError, IoContext, Result};
 use crate::leftovers::{remove_leftovers, staging_folder};
-use crate::load::{Loading, LoadingParts, Routed, TableInput, index_path, index_record, store_table};
+use crate::load::{Loading, LoadingParts, Routed, TableInput, index_record, store_table};
 use crate::placement::{Placement, load};
 use crate::progress::{NoProgress, ProgressSink};
 use crate::request::{IngestReport, IngestRequest, TableReport};

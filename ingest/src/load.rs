@@ -1,11 +1,11 @@
 //! One table from its input to its chunk files: what all kinds of tables have in common.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
-use skyflight_catalog::{CommitMode, FileId, FileKind, NewFile, Table, TableKind, TransactionId, Worker};
+use skyflight_catalog::{CommitMode, FileId, FileKind, NewFile, Table, TableKind, TransactionId, Worker, index_path};
 use skyflight_sky::{ChunkId, Scheme};
 use tokio::sync::mpsc;
 
@@ -139,11 +139,6 @@ impl Loading {
             IngestError::Request(format!("database {} has no scheme yet; ingest its director first", self.database))
         })
     }
-}
-
-/// `<index_dir>/<database>/<table>/<file_id>.parquet`
-pub(crate) fn index_path(index_dir: &Path, database: &str, table: &str, id: FileId) -> PathBuf {
-    index_dir.join(database).join(table).join(format!("{id}.parquet"))
 }
 
 /// One table of an ingest.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skyflight_testing.settings import binary
 
-from . import chunks, cone, ingest, match, scan, stream
+from . import children, chunks, cone, ingest, match, point, scan, stream
 
 BENCHMARKS = {
     "ingest": ingest.run,
@@ -21,6 +21,8 @@ BENCHMARKS = {
     "stream": stream.run,
     "chunks": chunks.run,
     "match": match.run,
+    "children": children.run,
+    "point": point.run,
 }
 
 

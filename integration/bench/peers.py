@@ -23,17 +23,18 @@ SEPARATION = (
 Peer = Callable[[str], pa.Table]
 
 
-def duck(files: list[Path], threads: int) -> Peer:
-    """Runs SQL on a table `t` of these files in DuckDB."""
+def duck(tables: dict[str, list[Path]], threads: int) -> Peer:
+    """Runs SQL on tables of these files in DuckDB."""
     connection = duckdb.connect()
     connection.execute(f"SET threads = {threads}")
-    listed = ", ".join(f"'{file}'" for file in files)
-    connection.execute(f"CREATE VIEW t AS SELECT * FROM read_parquet([{listed}])")
+    for name, files in tables.items():
+        listed = ", ".join(f"'{file}'" for file in files)
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")
     return lambda sql: connection.sql(sql).to_arrow_table()
 
 
-def fusion(files: list[Path], threads: int) -> Peer | None:
-    """The same in DataFusion, as a user would: one listing table with pruning on."""
+def fusion(tables: dict[str, list[Path]], threads: int) -> Peer | None:
+    """The same in DataFusion, as a user would: listing tables with pruning on."""
     if datafusion is None:
         return None
     config = (
@@ -43,19 +44,25 @@ def fusion(files: list[Path], threads: int) -> Peer | None:
         .set("datafusion.sql_parser.enable_ident_normalization", "false")
     )
     context = datafusion.SessionContext(config)
-    # One table over links to the very files: the package takes a folder, not a list.
-    folder = files[0].parents[2] / f"linked-{len(files)}-{files[0].stem}"
-    if not folder.exists():
-        folder.mkdir()
-        for file in files:
-            (folder / file.name).symlink_to(file)
-    context.register_parquet("t", str(folder))
+    for name, files in tables.items():
+        # Links to the very files: the package takes a folder, not a list.
+        folder = files[0].parents[2] / f"linked-{len(files)}-{files[0].stem}"
+        if not folder.exists():
+            folder.mkdir()
+            for file in files:
+                (folder / file.name).symlink_to(file)
+        context.register_parquet(name, str(folder))
     return lambda sql: context.sql(sql).to_arrow_table()
 
 
 def peers(files: list[Path], threads: int = 2) -> dict[str, Peer]:
-    """All that can be had here, on the same files and as many threads."""
-    found: dict[str, Peer | None] = {"DuckDB": duck(files, threads), "DataFusion": fusion(files, threads)}
+    """All that can be had here, with these files as a table `t` and as many threads."""
+    return peers_of({"t": files}, threads)
+
+
+def peers_of(tables: dict[str, list[Path]], threads: int = 2) -> dict[str, Peer]:
+    """The same with tables of any names."""
+    found: dict[str, Peer | None] = {"DuckDB": duck(tables, threads), "DataFusion": fusion(tables, threads)}
     return {name: peer for name, peer in found.items() if peer is not None}
 
 

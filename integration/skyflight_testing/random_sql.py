@@ -48,53 +48,27 @@ class KnownFailure:
 #: Defects that are still there: an entry goes when its defect does.
 KNOWN_FAILURES = [
     KnownFailure(
-        "in below or, not",
-        "x IN (SELECT …) below OR or NOT becomes a mark join, whose mark is false where IN is null: "
-        "NOT (x IN (SELECT null) AND y) keeps rows that it must not",
-    ),
-    KnownFailure(
         None,
         "a CAST has the name of what it casts, so max(CAST(a AS …)) and max(a) clash where the planner rewrites a projection; "
         "so do the two uses of z in x IN (SELECT DISTINCT y AS z …) OR …",
         "Projections require unique expression names|Schema contains duplicate unqualified field name",
     ),
-    KnownFailure(
-        "correlated not in",
-        "x NOT IN (SELECT y … WHERE y = x) is an anti join that takes a null x for no match, but its sub-query is empty",
-    ),
-    KnownFailure(
-        "correlated not in",
-        "x NOT IN (SELECT y … WHERE z = a): an anti join that heeds nulls has one key only",
-        "null_aware anti join only supports single column join key",
-    ),
     KnownFailure("intersect all", "DataFusion's semi join does not count, so it is refused", "INTERSECT ALL is not supported"),
     KnownFailure("except all", "DataFusion's anti join does not count, so it is refused", "EXCEPT ALL is not supported"),
     KnownFailure(
         "offset alone in a sub-query",
-        "(SELECT … ORDER BY a OFFSET n) without LIMIT, below what needs no order: the planner drops the sort and keeps the offset",
+        "(SELECT … ORDER BY a OFFSET n) without LIMIT: the planner would drop the sort and keep the offset, so it is refused",
+        "ORDER BY with OFFSET and without LIMIT is not supported",
     ),
     KnownFailure(
         "using",
-        "a column merged by USING is ambiguous in WHERE and in a || b",
-        "Ambiguous reference to unqualified field",
-    ),
-    KnownFailure(
-        "using in a sub-query",
-        "a column merged by USING within a sub-query is taken from the outer query, where that has one of the name",
-    ),
-    KnownFailure(
-        "using in a sub-query",
-        "a column merged by USING within a sub-query is taken from the outer query, where that has one of the name",
-        "Physical plan does not support logical expression|no column",
+        "a column merged by a right or full join cannot be merged again: the planner would compare the first table's",
+        "the column is already .* of a right or full join",
     ),
     KnownFailure(
         "window",
         "PARTITION BY a comparison of a function, such as abs(x) < 7: its order is not recognized",
         r"does not satisfy order requirements|message: Plan: \[",
-    ),
-    KnownFailure(
-        "total in from",
-        "a condition without columns goes below an aggregate without groups, which has its one row of no rows too",
     ),
 ]
 

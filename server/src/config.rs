@@ -39,6 +39,8 @@ pub struct CoordinatorConfig {
     pub spill_dir: PathBuf,
     /// Most bytes spilled at once. Default 64 GiB.
     pub spill_bytes: u64,
+    /// The folder of the director indexes, where this machine has them. Default: none.
+    pub index_dir: Option<PathBuf>,
     /// How long running queries may take to end at shutdown. Default 5 s.
     pub shutdown_grace: Duration,
 }
@@ -62,6 +64,7 @@ impl CoordinatorConfig {
             memory_bytes: 1 << 30,
             spill_dir,
             spill_bytes: 64 << 30,
+            index_dir: None,
             shutdown_grace: Duration::from_secs(5),
         }
     }

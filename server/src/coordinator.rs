@@ -195,6 +195,7 @@ fn engine_config(config: &CoordinatorConfig, runtime: Handle) -> EngineConfig {
         memory_bytes: config.memory_bytes,
         spill_dir: config.spill_dir.clone(),
         spill_bytes: config.spill_bytes,
+        index_dir: config.index_dir.clone(),
         limits: config.sql_limits.clone(),
         default_database: config.default_database.clone(),
         runtime,

@@ -121,6 +121,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     coordinator.merge_partitions = coordinator.threads.max(2);
     coordinator.memory_bytes = section.memory_mib << 20;
     coordinator.spill_bytes = section.spill_gib << 30;
+    coordinator.index_dir = Some(home.folder.join("index"));
     let dispatch = DispatchConfig {
         silence_timeout: seconds(section.silence_timeout_s),
         hold_bytes: section.hold_mib << 20,

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::scope::Relation;
+use crate::error::EngineError;
 
 /// The tables of a FROM, and the columns their joins merged.
 #[derive(Debug, Default)]
@@ -45,10 +46,19 @@ impl Tables {
     }
 
     /// Joins what comes before relation `right` with what comes from it on, by columns of one name.
-    pub(super) fn merge(&mut self, name: &str, right: usize, operator: &JoinOperator) {
+    ///
+    /// # Errors
+    /// The planner would compare the first table's column, which is not what the name means.
+    pub(super) fn merge(&mut self, name: &str, right: usize, operator: &JoinOperator) -> Result<(), EngineError> {
         let sides = (self.side(name, 0..right), self.side(name, right..self.relations.len()));
         // Of a column that is not there, or twice, the planner complains.
-        let (Some(left), Some(right)) = sides else { return };
+        let (Some(left), Some(right)) = sides else { return Ok(()) };
+        if let Some(side) = [&left, &right].into_iter().find(|side| self.is_misread(side)) {
+            return Err(EngineError::Invalid(format!(
+                "USING ({name}): the column is already {} of a right or full join; join with ON",
+                side.value()
+            )));
+        }
         let values = match operator {
             JoinOperator::Right(_)
             | JoinOperator::RightOuter(_)
@@ -63,6 +73,13 @@ impl Tables {
             relations: [left.relations, right.relations].concat(),
             values,
         });
+        Ok(())
+    }
+
+    /// True of a merged column whose value is not that of its first table.
+    fn is_misread(&self, merged: &Merged) -> bool {
+        let first = merged.relations.first().and_then(|index| self.relations[*index].column(&merged.name));
+        first.is_some_and(|first| merged.values != [first])
     }
 
     /// The one column of a name that some of the relations give, merged or not.
@@ -85,10 +102,7 @@ impl Tables {
 
     /// The merged columns that `*` would give the value of their first table, which is another.
     pub(super) fn misread_by_wildcard(&self) -> impl Iterator<Item = &Merged> {
-        self.merged.iter().filter(|merged| {
-            let first = merged.relations.first().and_then(|index| self.relations[*index].column(&merged.name));
-            first.is_some_and(|first| merged.values != [first])
-        })
+        self.merged.iter().filter(|merged| self.is_misread(merged))
     }
 }
 

@@ -252,7 +252,7 @@ impl<'a> Resolver<'a> {
                 Some(JoinConstraint::None) | None => {}
             }
             for name in merged {
-                tables.merge(&name, right, join_operator);
+                tables.merge(&name, right, join_operator)?;
             }
         }
         Ok(tables)

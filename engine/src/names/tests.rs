@@ -249,7 +249,7 @@ fn joins_name_columns_of_both_sides() {
     );
     check(
         "SELECT ObjectId FROM object AS o FULL JOIN source AS s USING (OBJECTID)",
-        "SELECT coalesce(\"o\".\"objectId\", \"s\".\"objectId\") AS objectId FROM dr1.Object AS o FULL JOIN dr1.Source AS s USING(objectId)",
+        "SELECT coalesce(o.\"objectId\", s.\"objectId\") AS objectId FROM dr1.Object AS o FULL JOIN dr1.Source AS s USING(objectId)",
     );
     check(
         "SELECT * FROM object AS o RIGHT JOIN source AS s USING (objectId)",
@@ -258,6 +258,11 @@ fn joins_name_columns_of_both_sides() {
     check(
         "SELECT 1 FROM (SELECT objectid FROM object) JOIN source s USING (objectid) WHERE objectid = 1",
         "SELECT 1 FROM (SELECT objectId FROM dr1.Object) AS subquery_1 JOIN dr1.Source s USING(objectId) WHERE \"subquery_1\".\"objectId\" = 1",
+    );
+    fails(
+        "SELECT 1 FROM object o FULL JOIN source s USING (objectId) JOIN dr2.object USING (objectId)",
+        "USING (objectId): the column is already coalesce(\"o\".\"objectId\", \"s\".\"objectId\") of a right or full join; \
+         join with ON",
     );
     fails(
         "SELECT 1 FROM source JOIN forcedsource USING (objectid)",

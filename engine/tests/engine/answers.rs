@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::house::{House, schemes};
 
 /// Statements that both engines read: lower-case table names, columns in quotes.
-const QUESTIONS: [&str; 28] = [
+const QUESTIONS: [&str; 34] = [
     r#"select * from object"#,
     r#"select count(*), sum("rMag"), min(ra), max(dec) from object"#,
     r#"select "objectId" from object where "rMag" > 20 and "rMag" is not null"#,
@@ -35,6 +35,12 @@ const QUESTIONS: [&str; 28] = [
     r#"select o."objectId", s.mag from object o left join source s on s."objectId" = o."objectId" where o."objectId" < 100"#,
     r#"select count(*) from source where "objectId" is null or "objectId" < 0"#,
     r#"select count(*) from object where "objectId" = 1001"#,
+    r#"select count(*), min("objectId"), max("objectId"), count("rMag") from object"#,
+    r#"select "objectId", count(*), min("rMag") from object group by "objectId""#,
+    r#"select o."objectId", count(s.mag) n from object o left join source s on o."objectId" = s."objectId" group by o."objectId" having count(*) > 3"#,
+    r#"select o."objectId", count(*) from source s left join object o on o."objectId" = s."objectId" group by o."objectId""#,
+    r#"select o."objectId", s.mag, rank() over (partition by o."objectId" order by s.mag) from object o join source s on o."objectId" = s."objectId""#,
+    r#"select max(n) from (select o."objectId", count(*) n from object o join source s on o."objectId" = s."objectId" group by o."objectId") t"#,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,6 +133,7 @@ impl House {
             .build()
             .unwrap();
         let config = EngineConfig {
+            index_dir: None,
             target_partitions: 3,
             memory_bytes: 256 << 20,
             spill_dir: folder.path().join("merge"),

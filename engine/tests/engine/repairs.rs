@@ -25,13 +25,8 @@ async fn in_below_or_and_not_has_three_values() {
     check(&house, "SELECT x FROM {a} WHERE (k IN (SELECT k FROM {b} WHERE y > 999)) = false", &["10", "20", "30"])
         .await;
     check(&house, "SELECT x FROM {a} WHERE k NOT IN (SELECT k FROM {b} WHERE y < 300) OR x < 0", &["10"]).await;
-    check(
-        &house,
-        "SELECT CASE WHEN k IN (SELECT k FROM {b}) THEN 'in' ELSE 'not' END AS c FROM {a} WHERE CASE WHEN k IN \
-         (SELECT k FROM {b}) THEN true ELSE x = 10 END",
-        &[],
-    )
-    .await;
+    check(&house, "SELECT x FROM {a} WHERE CASE WHEN k IN (SELECT k FROM {b}) THEN false ELSE x = 10 END", &["10"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,8 +66,8 @@ async fn columns_merged_by_using_come_from_the_side_that_has_one() {
     .await;
     check(
         &house,
-        "SELECT k, z FROM {a} FULL JOIN {b} USING (k) FULL JOIN (VALUES (3, 9), (4, 8)) AS c (k, z) USING (k) WHERE k > 0",
-        &["1|NULL", "2|NULL", "3|9", "4|8"],
+        "SELECT k, z FROM {a} JOIN {b} USING (k) FULL JOIN (VALUES (2, 9), (4, 8)) AS c (k, z) USING (k) WHERE k > 0",
+        &["2|9", "4|8"],
     )
     .await;
     check(&house, "SELECT * EXCLUDE (x) FROM {a} RIGHT JOIN {b} USING (k) WHERE y = 300", &["3|300"]).await;

@@ -159,6 +159,7 @@ impl Sky {
 
         let recorder = Arc::new(Recorder::default());
         let config = EngineConfig {
+            index_dir: None,
             target_partitions: 2,
             memory_bytes: 256 << 20,
             spill_dir: std::env::temp_dir().join("skyflight-worker-test-spill"),

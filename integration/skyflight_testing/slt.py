@@ -12,6 +12,7 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def _query(record: Record, words: list[str], answer: list[str] | None, complete:
         raise BadFile(f"{record.place}: no answer; python -m skyflight_testing.slt asks DuckDB for it")
     if (not record.rows) != ("no rows" in record.notes):
         raise BadFile(f"{record.place}: an answer without rows, and no other, has a comment `# no rows:` that says why")
-    if record.sort == "nosort" and len(record.rows) > 1 and not re.search("ORDER BY|EXPLAIN|SHOW", record.sql):
+    if record.sort == "nosort" and len(record.rows) > 1 and not re.search("ORDER BY|EXPLAIN|DESCRIBE", record.sql):
         raise BadFile(f"{record.place}: rows without an order; write rowsort")
 
 
@@ -258,21 +259,31 @@ def _check_error(record: Record, query: Query) -> None:
         raise Wrong(f"{table.num_rows} rows instead of the error /{record.message}/")
 
 
-def run(records: list[Record], query: Query) -> tuple[list[str], list[str]]:
-    """What went wrong, and what failed as the file says it does. A known failure that does not fail is wrong too."""
+def run(records: list[Record], query: Query, threads: int = 1) -> tuple[list[str], list[str]]:
+    """What went wrong, and what failed as the file says it does. A known failure that does not fail is wrong too.
+
+    With several threads as many statements are asked at a time.
+    """
     failures, known = [], []
-    for record in records:
-        try:
-            check(record, query)
-        except Wrong as wrong:
-            if "fails" in record.notes:
-                known.append(f"{record.place}: {record.notes['fails']}")
-            else:
-                failures.append(f"{record.place}\n{record.sql}\n{wrong}")
-        else:
-            if "fails" in record.notes:
-                failures.append(f"{record.place}\n{record.sql}\nit is right now: remove `# fails:`")
+    with ThreadPoolExecutor(threads) as pool:
+        for record, problem in zip(records, pool.map(lambda record: _problem(record, query), records)):
+            excuse = record.notes.get("fails")
+            if problem is None and excuse is not None:
+                problem = "it is right now: remove `# fails:`"
+            elif problem is not None and excuse is not None:
+                known.append(f"{record.place}: {excuse}")
+                continue
+            if problem is not None:
+                failures.append(f"{record.place}\n{record.sql}\n{problem}")
     return failures, known
+
+
+def _problem(record: Record, query: Query) -> str | None:
+    try:
+        check(record, query)
+    except Wrong as wrong:
+        return str(wrong)
+    return None
 
 
 def complete(file: Path, query: Query) -> list[str]:

@@ -15,8 +15,8 @@ DEFAULT = "survey"
 
 #: By the scheme under test, how the database `survey` is cut, and then `other`.
 SCHEMES: dict[str, tuple[Scheme, Scheme]] = {
-    "healpix": (healpix(row_limit=20, min_order=0), stripes(count=9, sub_stripes=3)),
-    "stripes": (stripes(count=12, sub_stripes=4), healpix(row_limit=15, min_order=1)),
+    "healpix": (healpix(row_limit=25, min_order=0), stripes(count=4, sub_stripes=3)),
+    "stripes": (stripes(count=5, sub_stripes=4), healpix(row_limit=15, min_order=1)),
 }
 
 

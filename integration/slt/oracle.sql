@@ -43,16 +43,18 @@ CREATE MACRO in_polygon(ra, dec, n) AS (list_min(sides(ra, dec, n)) >= 0 OR list
 
 -- scisql's predicates: 1 or 0, 0 for nulls.
 CREATE MACRO scisql_s2PtInCircle(ra, dec, ra0, dec0, radius) AS coalesce(CAST(separation(ra, dec, ra0, dec0) <= radius AS INTEGER), 0);
-CREATE MACRO scisql_s2PtInBox(ra, dec, west, south, east, north) AS coalesce(CAST(in_range(ra, dec, west, south, east, north) AS INTEGER), 0);
+CREATE MACRO scisql_s2PtInBox(ra, dec, west, south, east, north) AS
+    CASE WHEN in_range(ra, dec, west, south, east, north) AND west + east IS NOT NULL THEN 1 ELSE 0 END;
 CREATE MACRO scisql_s2PtInEllipse(ra, dec, ra0, dec0, major, minor, angle) AS
     coalesce(CAST(in_ellipse(ra, dec, ra0, dec0, major / 3600.0, minor / 3600.0, angle) AS INTEGER), 0);
+CREATE MACRO s2PtInCPoly(ra, dec, n) AS CASE WHEN in_polygon(ra, dec, n) AND list_count(n) = len(n) THEN 1 ELSE 0 END;
 CREATE MACRO scisql_s2PtInCPoly
-    (ra, dec, a, b, c, d, e, f) AS coalesce(CAST(in_polygon(ra, dec, [a, b, c, d, e, f]) AS INTEGER), 0),
-    (ra, dec, a, b, c, d, e, f, g, h) AS coalesce(CAST(in_polygon(ra, dec, [a, b, c, d, e, f, g, h]) AS INTEGER), 0),
-    (ra, dec, a, b, c, d, e, f, g, h, i, j) AS coalesce(CAST(in_polygon(ra, dec, [a, b, c, d, e, f, g, h, i, j]) AS INTEGER), 0);
+    (ra, dec, a, b, c, d, e, f) AS s2PtInCPoly(ra, dec, [a, b, c, d, e, f]),
+    (ra, dec, a, b, c, d, e, f, g, h) AS s2PtInCPoly(ra, dec, [a, b, c, d, e, f, g, h]),
+    (ra, dec, a, b, c, d, e, f, g, h, i, j) AS s2PtInCPoly(ra, dec, [a, b, c, d, e, f, g, h, i, j]);
 
 -- ADQL's geometries.
-CREATE MACRO geometry(shape, n) AS CASE WHEN list_count(n) = len(n) THEN {'shape': shape, 'n': CAST(n AS DOUBLE[])} END;
+CREATE MACRO geometry(shape, n) AS {'shape': shape, 'n': CAST(n AS DOUBLE[])};
 CREATE MACRO point
     (ra, dec) AS geometry('point', [ra, dec]),
     (frame, ra, dec) AS geometry('point', [ra, dec]);
@@ -79,7 +81,9 @@ CREATE MACRO in_region(ra, dec, region) AS CASE region.shape
     WHEN 'box' THEN in_box(ra, dec, region.n[1], region.n[2], region.n[3], region.n[4])
     WHEN 'ellipse' THEN in_ellipse(ra, dec, region.n[1], region.n[2], region.n[3], region.n[4], region.n[5])
     WHEN 'polygon' THEN in_polygon(ra, dec, region.n) END;
-CREATE MACRO contains(p, region) AS CAST(in_region(coord(p, 1), coord(p, 2), region) AS INTEGER);
+-- Null where a number is. The list of one gives the two names: a macro's argument is written out wherever it is used.
+CREATE MACRO contains(p, region) AS list_transform([{'p': p, 'g': region}], lambda x:
+    CASE WHEN list_count(x.p.n) = 2 AND list_count(x.g.n) = len(x.g.n) THEN CAST(in_region(x.p.n[1], x.p.n[2], x.g) AS INTEGER) END)[1];
 CREATE MACRO intersects(a, b) AS CASE WHEN a.shape = 'point' THEN contains(a, b) ELSE contains(b, a) END;
 CREATE MACRO distance
     (p, q) AS separation(coord(p, 1), coord(p, 2), coord(q, 1), coord(q, 2)),

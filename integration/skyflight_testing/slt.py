@@ -11,12 +11,13 @@ import decimal
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.flight as flight
 
@@ -76,7 +77,7 @@ class Record:
     #: Queries of one label have the same answer.
     label: str | None = None
     rows: list[Row] = field(default_factory=list)
-    #: Lines before the answer, and the number of those after the record's first that are in the file.
+    #: Its lines in the file, up to the answer.
     head: list[str] = field(default_factory=list)
 
     @property
@@ -88,24 +89,33 @@ def files() -> list[Path]:
     return sorted(FOLDER.glob("*.slt"))
 
 
-def parse(file: Path, complete: bool = False) -> tuple[list[str], list[Record]]:
-    """The comment at the file's head, and its statements. With `complete`, answers may be missing."""
-    blocks = [block.split("\n") for block in re.split(r"\n\n+", file.read_text().strip("\n"))]
-    head, *blocks = blocks
-    if not all(line.startswith("#") for line in head):
-        raise BadFile(f"{file.name}: a file begins with comments that say its subject and where its answers come from")
-    number = len(head) + 2
+def parse(file: Path, complete: bool = False) -> list[Record]:
+    """The statements of a file. With `complete`, answers may be missing."""
     records: list[Record] = []
     labels: dict[str, Record] = {}
-    for block in blocks:
-        if not all(line.startswith("#") for line in block):
-            record = _record(f"{file.name}:{number}", block, complete)
-            first = labels.setdefault(record.label or record.place, record)
-            if not complete and (first.rows, first.sort) != (record.rows, record.sort):
-                raise BadFile(f"{record.place}: another answer than {first.place}, which has the same label")
-            records.append(record)
+    for place, block in _blocks(file):
+        if _is_comment(block):
+            continue
+        record = _record(place, block, complete)
+        first = labels.setdefault(record.label or place, record)
+        if not complete and (first.rows, first.sort) != (record.rows, record.sort):
+            raise BadFile(f"{place}: another answer than {first.place}, which has the same label")
+        records.append(record)
+    return records
+
+
+def _blocks(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """What empty lines part, with the file's name and the number of the first line."""
+    number = 1
+    for block in (text.split("\n") for text in re.split(r"\n\n+", file.read_text().strip("\n"))):
+        if number == 1 and not _is_comment(block):
+            raise BadFile(f"{file.name}: a file begins with comments that say its subject and where its answers come from")
+        yield f"{file.name}:{number}", block
         number += len(block) + 1
-    return head, records
+
+
+def _is_comment(block: list[str]) -> bool:
+    return all(line.startswith("#") for line in block)
 
 
 def _record(place: str, block: list[str], complete: bool) -> Record:
@@ -288,24 +298,19 @@ def _problem(record: Record, query: Query) -> str | None:
 
 def complete(file: Path, query: Query) -> list[str]:
     """Writes DuckDB's answers into a file; what it could not answer."""
-    head, records = parse(file, complete=True)
-    by_place = {record.place: record for record in records}
+    records = {record.place: record for record in parse(file, complete=True)}
     problems: list[str] = []
-    lines = [*head, ""]
-    number = len(head) + 2
-    for block in (block.split("\n") for block in re.split(r"\n\n+", file.read_text().strip("\n"))[1:]):
-        record = by_place.get(f"{file.name}:{number}")
+    lines: list[str] = []
+    for place, block in list(_blocks(file)):
+        record = records.get(place)
         if record is not None and record.by_duckdb:
             try:
                 rows = answer(record, query(record.notes.get("duckdb", record.sql)))
-                lines += [*record.head, "----", *("\t".join(row) for row in rows), ""]
-            except Exception as error:  # noqa: BLE001: whatever DuckDB raises, the next statement is asked
-                problems.append(f"{record.place}\n{record.sql}\n{error}")
-                lines += [*block, ""]
-        else:
-            lines += [*block, ""]
-        number += len(block) + 1
-    file.write_text("\n".join(lines).rstrip("\n") + "\n")
+                block = [*record.head, "----", *("\t".join(row) for row in rows)]
+            except (duckdb.Error, Wrong) as error:
+                problems.append(f"{place}\n{record.sql}\n{error}")
+        lines += [*block, ""]
+    file.write_text("\n".join(lines))
     return problems
 
 

@@ -15,8 +15,8 @@ DEFAULT = "survey"
 
 #: By the scheme under test, how the database `survey` is cut, and then `other`.
 SCHEMES: dict[str, tuple[Scheme, Scheme]] = {
-    "healpix": (healpix(row_limit=25, min_order=0), stripes(count=4, sub_stripes=3)),
-    "stripes": (stripes(count=5, sub_stripes=4), healpix(row_limit=15, min_order=1)),
+    "healpix": (healpix(row_limit=25, min_order=0, max_order=10), stripes(count=5, sub_stripes=3)),
+    "stripes": (stripes(count=6, sub_stripes=4), healpix(row_limit=15, min_order=1, max_order=10)),
 }
 
 

@@ -8,7 +8,8 @@ CREATE MACRO r(i, k) AS CAST((i * i * 31 + i * (17 + k * 101) + k * k * 7) % 100
 
 -- The first rows lie where spherical geometry usually goes wrong: poles, right ascension 0, corners of HEALPix base
 -- cells (dec 0 and 41.81), one position held twice. The next ones crowd at the north pole, across right
--- ascension 0, and within one spot where many are neighbours; the last are everywhere.
+-- ascension 0, and within one spot where many are neighbours, across declination -30, which parts stripes; the last
+-- are everywhere.
 CREATE TABLE survey.Object AS
 WITH place(objectId, ra, dec) AS (
     VALUES
@@ -21,7 +22,7 @@ WITH place(objectId, ra, dec) AS (
     UNION ALL
     SELECT 2000 + i, (360 + (r(i, 3) - 504) / 1024.0) % 360, 4 + 2 * r(i, 4) / 1024.0 FROM range(1, 41) t(i)
     UNION ALL
-    SELECT 3000 + i, 200 + (r(i, 5) % 64) / 1024.0, -30 + (r(i, 6) % 64) / 1024.0 FROM range(1, 61) t(i)
+    SELECT 3000 + i, 200 + (r(i, 5) % 40) / 1024.0, -30.01953125 + (r(i, 6) % 40) / 1024.0 FROM range(1, 61) t(i)
     UNION ALL
     SELECT 4000000000 + i * 17, r(i, 7) * 356.0 // 1009 + r(i, 8) / 1024.0, -80 + r(i, 9) * 165.0 // 1009 + r(i, 2) / 1024.0
     FROM range(1, 91) t(i)
@@ -107,7 +108,7 @@ WITH near AS (SELECT objectId, ra, dec, row_number() OVER (ORDER BY objectId) AS
 SELECT
     CAST(70000 + i AS BIGINT) AS starId,
     CAST((ra + CASE WHEN abs(dec) > 89 THEN 180 ELSE [0, 1, -1, 3, 16][1 + r(i, 80) % 5] / 1024.0 END + 360) % 360 AS DOUBLE) AS ra,
-    CAST(CASE WHEN i % 11 = 0 AND abs(dec) < 89 THEN dec + 0.5 ELSE dec END AS DOUBLE) AS dec,
+    CAST(CASE WHEN abs(dec) > 89 THEN dec WHEN i % 11 = 0 THEN dec + 0.5 ELSE dec + [0, 0, 1, -1, -2][1 + r(i, 84) % 5] / 1024.0 END AS DOUBLE) AS dec,
     CASE WHEN r(i, 81) % 8 > 0 THEN CAST(10 + r(i, 82) % 700 / 64.0 AS DOUBLE) END AS gmag,
     CASE WHEN r(i, 83) % 2 = 0 THEN CAST(objectId AS BIGINT) END AS objectId
 FROM near WHERE i % 3 > 0;

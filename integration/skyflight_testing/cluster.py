@@ -25,13 +25,13 @@ class IngestFailed(Exception):
 
 
 class Cluster:
-    """A coordinator and workers in separate processes.
+    """A coordinator and workers, each a process of its own; or all in one, which `one_process` asks for.
 
     As a context manager it ends its own processes, whatever happened to them, and removes its folder unless the
     block failed.
     """
 
-    def __init__(self, folder: Path, workers: int = 3, config: str = "") -> None:
+    def __init__(self, folder: Path, workers: int = 3, config: str = "", one_process: bool = False) -> None:
         self.folder = folder
         self.data = folder / "coordinator"
         self.logs = folder / "logs"
@@ -43,16 +43,24 @@ class Cluster:
         self.ingests = 0
         live.append(self)
         try:
-            self.start_coordinator()
-            for number in range(1, workers + 1):
-                self.start_worker(f"w{number}")
-            self.await_workers(set(self.workers))
+            if one_process:
+                self.start_all_in_one(workers)
+            else:
+                self.start_coordinator()
+                for number in range(1, workers + 1):
+                    self.start_worker(f"w{number}")
+                self.await_workers(set(self.workers))
         except BaseException:
             self.close()
             raise
 
     def _configured(self) -> list[str]:
         return ["--config", str(self.config)] if self.config.stat().st_size else []
+
+    def start_all_in_one(self, workers: int) -> None:
+        """The coordinator and workers of `skyflight serve`, which is ready when its workers are."""
+        arguments = ["serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0", "--workers", str(workers)]
+        self.coordinator = Process("serve", [*arguments, *self._configured()], self.logs)
 
     def start_coordinator(self, port: int = 0) -> None:
         listen = f"127.0.0.1:{port}"

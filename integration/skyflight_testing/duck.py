@@ -17,12 +17,12 @@ CREATE MACRO separation(ra1, dec1, ra2, dec2) AS degrees(2 * asin(least(1.0, sqr
 
 
 class Duck:
-    """Databases as schemas, tables as views of Parquet files."""
+    """Databases as schemas, tables as views of Parquet files; `macros` are the sky's functions."""
 
-    def __init__(self) -> None:
+    def __init__(self, macros: str = SEPARATION) -> None:
         self.connection = duckdb.connect()
         self.connection.execute("SET threads = 2")
-        self.connection.execute(SEPARATION)
+        self.connection.execute(macros)
 
     def add(self, database: str, table: str, files: Iterable[Path], select: str = "*") -> None:
         """Makes `database.table` of files; `select` is what an ingest does to the columns."""

@@ -97,6 +97,11 @@ impl ChunkBounds {
         statistics
     }
 
+    /// True of a floating-point column in which no chunk has a NaN.
+    pub(crate) fn has_no_nan(&self, column: &str) -> bool {
+        self.columns.get(column).is_some_and(|bounds| bounds.null_count.null_count() == 0)
+    }
+
     /// The chunks in which rows may be that pass all `filters`; `None` where nothing is known.
     pub(crate) fn kept(&self, filters: &[Expr], schema: &DFSchema, file_schema: &SchemaRef) -> Option<Vec<ChunkId>> {
         let known = |name: &str| self.columns.contains_key(name) || self.ids.as_ref().is_some_and(|(id, _)| id == name);

@@ -19,6 +19,7 @@ pub mod guard;
 pub mod interrupt;
 mod locality;
 pub mod names;
+mod nan;
 mod plan;
 mod prune;
 mod registry;

@@ -25,6 +25,7 @@ use crate::bounds::ChunkBounds;
 use crate::director_index::DirectorIndex;
 use crate::locality::{Origin, origin_of, role_of};
 use crate::names::{NameDatabase, NameTable};
+use crate::nan::prunable;
 use crate::plan::scan::{ChunkScan, ChunkScanExec};
 use crate::prune::area_of;
 use crate::schema::{HEALPIX_COLUMN, arrow_schema};
@@ -258,7 +259,8 @@ impl SkyTable {
         limit: Option<usize>,
     ) -> PlanResult<ChunkScan> {
         let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
-        let conditions = filters.iter().cloned().chain(self.cell_condition(filters, &df_schema));
+        let prunable = prunable(filters, &self.schema, &|column| !self.bounds.has_no_nan(column));
+        let conditions = prunable.into_iter().chain(self.cell_condition(filters, &df_schema));
         let predicate =
             conjunction(conditions).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
         Ok(ChunkScan {

@@ -22,6 +22,7 @@ mod prune;
 mod registry;
 pub mod schema;
 mod session;
+pub mod shuffle;
 mod spherical;
 mod tables;
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skyflight_testing.settings import binary
 
-from . import chunks, cone, ingest, match, scan, stream
+from . import chunks, cone, ingest, match, scan, shuffle, stream
 
 BENCHMARKS = {
     "ingest": ingest.run,
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "stream": stream.run,
     "chunks": chunks.run,
     "match": match.run,
+    "shuffle": shuffle.run,
 }
 
 

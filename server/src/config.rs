@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyflight_engine::guard::SqlLimits;
+use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
 
 /// How a coordinator listens, plans and limits.
@@ -39,6 +40,8 @@ pub struct CoordinatorConfig {
     pub spill_dir: PathBuf,
     /// Most bytes spilled at once. Default 64 GiB.
     pub spill_bytes: u64,
+    /// When queries are shuffled between workers. Default: from 5,000,000 rows or 256 MiB on.
+    pub shuffle: ShuffleConfig,
     /// How long running queries may take to end at shutdown. Default 5 s.
     pub shutdown_grace: Duration,
 }
@@ -62,6 +65,7 @@ impl CoordinatorConfig {
             memory_bytes: 1 << 30,
             spill_dir,
             spill_bytes: 64 << 30,
+            shuffle: ShuffleConfig { partitions: threads.max(2), ..ShuffleConfig::default() },
             shutdown_grace: Duration::from_secs(5),
         }
     }

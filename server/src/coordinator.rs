@@ -197,6 +197,7 @@ fn engine_config(config: &CoordinatorConfig, runtime: Handle) -> EngineConfig {
         spill_bytes: config.spill_bytes,
         limits: config.sql_limits.clone(),
         default_database: config.default_database.clone(),
+        shuffle: config.shuffle.clone(),
         runtime,
     }
 }

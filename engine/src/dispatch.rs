@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::frames::Frame;
+use crate::shuffle::ShuffleCluster;
 
 /// A fragment as it travels: the encoded plan and its SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,4 +137,9 @@ pub trait ChunkDispatcher: Debug + Send + Sync {
     /// different chunks may interleave. Dropping the stream stops the work on the workers.
     /// Never blocks; work begins when the stream is first polled.
     fn dispatch(&self, request: DispatchRequest) -> FrameStream;
+
+    /// The same workers for shuffled queries; `None` where there is no shuffling.
+    fn shuffle(&self) -> Option<Arc<dyn ShuffleCluster>> {
+        None
+    }
 }

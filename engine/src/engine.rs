@@ -22,6 +22,7 @@ use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
 use crate::repair::{InSubqueryRule, optimizer_rules};
 use crate::session::{Session, SessionOptions};
+use crate::shuffle::{ShuffleConfig, Shuffler};
 use crate::tables::SnapshotIndex;
 use crate::{EngineError, Result};
 
@@ -46,6 +47,8 @@ pub struct EngineConfig {
     pub limits: SqlLimits,
     /// Database in which unqualified tables are looked up first.
     pub default_database: Option<String>,
+    /// When queries are shuffled between workers.
+    pub shuffle: ShuffleConfig,
     /// Where planning and merging run, apart from the network: its threads need stacks of 16 MiB,
     /// because planners recurse.
     pub runtime: Handle,
@@ -64,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) dispatcher: Arc<dyn ChunkDispatcher>,
     /// Everything of a session that does not depend on the query.
     pub(crate) template: SessionState,
+    /// `None` where queries cannot be shuffled.
+    pub(crate) shuffler: Option<Arc<Shuffler>>,
     indices: Cache<SnapshotId, Arc<SnapshotIndex>>,
 }
 
@@ -82,9 +87,9 @@ impl Engine {
         })?;
         let runtime = bounded_runtime(config.memory_bytes, config.spill_dir.clone(), config.spill_bytes)?;
         let template = template(&config, &runtime);
-        Ok(Engine {
-            shared: Arc::new(Shared { config, store, dispatcher, template, indices: Cache::new(INDEXED_SNAPSHOTS) }),
-        })
+        let shuffler = dispatcher.shuffle().map(|cluster| Arc::new(Shuffler::new(config.shuffle.clone(), cluster)));
+        let indices = Cache::new(INDEXED_SNAPSHOTS);
+        Ok(Engine { shared: Arc::new(Shared { config, store, dispatcher, template, shuffler, indices }) })
     }
 
     /// Opens a session on the current snapshots, or on those named.

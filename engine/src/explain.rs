@@ -24,6 +24,7 @@ use crate::estimate::Estimate;
 use crate::interrupt::{QueryCancel, protect};
 use crate::locality::Marked;
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, fragment_text};
+use crate::shuffle::exec::ShuffledExec;
 
 /// Gives the plan of a query as rows of (`plan_type`, `plan`); with `analyze` runs it first and
 /// adds what it cost.
@@ -36,16 +37,23 @@ pub(crate) struct ExplainExec {
 }
 
 impl ExplainExec {
-    pub(crate) fn new(logical: &Marked, plan: Arc<dyn ExecutionPlan>, analyze: bool) -> Result<Self> {
+    pub(crate) fn new(
+        logical: &Marked,
+        plan: Arc<dyn ExecutionPlan>,
+        shuffle: Option<String>,
+        analyze: bool,
+    ) -> Result<Self> {
+        let shuffled = plan.downcast_ref::<ShuffledExec>();
+        let merge = shuffled.map_or(&plan, ShuffledExec::merge);
         let mut rows = vec![
             ("logical_plan".to_string(), logical.plan.display_indent().to_string()),
-            ("merge_plan".to_string(), DisplayableExecutionPlan::new(plan.as_ref()).indent(false).to_string()),
+            ("merge_plan".to_string(), DisplayableExecutionPlan::new(merge.as_ref()).indent(false).to_string()),
         ];
-        for reason in &logical.not_local {
-            rows.push(("not local".to_string(), reason.clone()));
-        }
-        rows.push(("estimate".to_string(), Estimate::of(&plan)?.to_string()));
-        for (number, leaf) in leaves(&plan).into_iter().enumerate() {
+        rows.extend(logical.not_local.iter().map(|reason| ("not local".to_string(), reason.clone())));
+        rows.extend(shuffle.map(|why| ("shuffle".to_string(), why)));
+        rows.extend(shuffled.map(|shuffled| ("stages".to_string(), shuffled.stages().to_string())));
+        rows.push(("estimate".to_string(), Estimate::of(merge)?.to_string()));
+        for (number, leaf) in leaves(merge).into_iter().enumerate() {
             rows.push((format!("chunks {}", number + 1), chunks_text(&leaf)));
             rows.push((format!("fragment {}", number + 1), leaf.fragment));
         }

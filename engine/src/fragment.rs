@@ -68,6 +68,16 @@ impl FragmentRuntime {
         Ok(FragmentRuntime { state, reader: Arc::new(CachedParquetFileReaderFactory::new(store, metadata)) })
     }
 
+    /// The bounds in which fragments, and all else that runs on the worker, take memory and disk.
+    pub(crate) fn runtime_env(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(self.state.runtime_env())
+    }
+
+    /// Rows of a batch.
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.state.config().batch_size()
+    }
+
     /// Decodes a fragment. CPU-bound: run it on the runtime that executes.
     ///
     /// # Errors

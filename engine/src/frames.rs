@@ -7,6 +7,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::ipc;
+use datafusion::arrow::ipc::convert::fb_to_schema;
 use datafusion::arrow::ipc::reader::read_record_batch;
 use datafusion::arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 
@@ -35,6 +36,17 @@ pub fn encode_schema(schema: &Schema) -> Bytes {
         &IpcWriteOptions::default(),
     );
     Bytes::from(encoded.ipc_message)
+}
+
+/// The schema in an IPC schema message, as [`encode_schema`] makes it.
+///
+/// # Errors
+/// `Corrupt`: the bytes are none.
+pub fn decode_schema(message: &[u8]) -> Result<SchemaRef> {
+    let corrupt = |what: String| EngineError::Corrupt(format!("not an IPC schema message: {what}"));
+    let message = ipc::root_as_message(message).map_err(|e| corrupt(e.to_string()))?;
+    let schema = message.header_as_schema().ok_or_else(|| corrupt("another message".into()))?;
+    Ok(Arc::new(fb_to_schema(schema)))
 }
 
 /// Encodes a batch as frames of about [`FRAME_BYTES`], rows in order. Dictionaries are an error:

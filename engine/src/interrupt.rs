@@ -102,6 +102,32 @@ pub fn protect(plan: Arc<dyn ExecutionPlan>, token: &CancellationToken) -> Resul
     Ok(InterruptExec::around(inner, token, Role::Root))
 }
 
+/// [`protect`] for a plan whose lower parts run elsewhere: `border` is true for the first nodes whose
+/// inputs are left alone.
+pub(crate) fn protect_above(
+    plan: Arc<dyn ExecutionPlan>,
+    token: &CancellationToken,
+    border: fn(&dyn ExecutionPlan) -> bool,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    fn above(
+        node: Arc<dyn ExecutionPlan>,
+        token: &CancellationToken,
+        border: fn(&dyn ExecutionPlan) -> bool,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if border(node.as_ref()) {
+            return Ok(InterruptExec::around(node, token, Role::Watch));
+        }
+        let children = node.children().into_iter().map(|child| above(Arc::clone(child), token, border));
+        let children = children.collect::<Result<Vec<_>>>()?;
+        let node = match children.is_empty() {
+            true => node,
+            false => node.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))?,
+        };
+        Ok(watch(node, token)?.data)
+    }
+    Ok(InterruptExec::around(above(plan, token, border)?, token, Role::Root))
+}
+
 fn watch(node: Arc<dyn ExecutionPlan>, token: &CancellationToken) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     if let Some(probing) = probing_side(node.as_ref()) {
         let paces = Arc::new(Paces::default());

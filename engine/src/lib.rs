@@ -26,6 +26,7 @@ mod registry;
 mod repair;
 pub mod schema;
 mod session;
+pub mod shuffle;
 mod spherical;
 mod tables;
 

@@ -6,8 +6,10 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
@@ -29,6 +31,8 @@ use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
 use crate::schema::client_schema;
+use crate::shuffle::exec::{Made, ShuffledExec};
+use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
 use crate::spherical::plan_spherical_joins;
 use crate::tables::{SessionCatalog, SnapshotIndex};
 use crate::{EngineError, Result};
@@ -45,6 +49,8 @@ pub struct SessionOptions {
     pub default_database: Option<String>,
     /// The snapshots to see; `None` means the current ones.
     pub snapshots: Option<Vec<(DatabaseId, SnapshotId)>>,
+    /// Whether queries are shuffled; `None` means as the engine is configured.
+    pub shuffle: Option<ShuffleMode>,
 }
 
 /// A view of the catalog that does not change while it is held.
@@ -105,26 +111,57 @@ impl Session {
         compare_in(&mut statement);
         let state = self.state(&query);
         if let Statement::Explain(explain) = statement {
-            let (marked, plan) = self.merge_plan(&state, *explain.statement).await?;
-            let explained = ExplainExec::new(&marked, plan, explain.options.analyze).map_err(error_of)?;
+            let (marked, plan, shuffle) = self.merge_plan(&state, *explain.statement).await?;
+            let explained = ExplainExec::new(&marked, plan, shuffle, explain.options.analyze).map_err(error_of)?;
             let plan: Arc<dyn ExecutionPlan> = Arc::new(explained);
             let schema = client_schema(&plan.schema());
             return Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() });
         }
-        let (marked, plan) = self.merge_plan(&state, statement).await?;
+        let (marked, plan, _) = self.merge_plan(&state, statement).await?;
         let schema = client_schema(marked.plan.schema().as_arrow());
         Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() })
     }
 
-    /// The marked logical plan and the physical plan with its leaves.
-    async fn merge_plan(&self, state: &SessionState, statement: Statement) -> Result<(Marked, Arc<dyn ExecutionPlan>)> {
+    /// The marked logical plan, the physical plan with its leaves, and why it is shuffled or not.
+    async fn merge_plan(
+        &self,
+        state: &SessionState,
+        statement: Statement,
+    ) -> Result<(Marked, Arc<dyn ExecutionPlan>, Option<String>)> {
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
         let optimized = state.optimize(&logical).map_err(error_of)?;
         check_constants(&optimized)?;
         let joined = plan_spherical_joins(optimized).map_err(error_of)?;
         let marked = mark_local(joined).map_err(error_of)?;
         let physical = state.query_planner().create_physical_plan(&marked.plan, state).await.map_err(error_of)?;
-        Ok((marked, physical))
+        let (physical, shuffle) = self.shuffled(state, &marked.plan, physical).await.map_err(error_of)?;
+        Ok((marked, physical, shuffle))
+    }
+
+    /// The plan that runs on the workers where it should and can, else `merge`; and why.
+    async fn shuffled(
+        &self,
+        state: &SessionState,
+        marked: &LogicalPlan,
+        merge: Arc<dyn ExecutionPlan>,
+    ) -> PlanResult<(Arc<dyn ExecutionPlan>, Option<String>)> {
+        let Some(shuffler) = &self.engine.shared.shuffler else { return Ok((merge, None)) };
+        let merged = |because: &str| format!("merged on the coordinator, because {because}");
+        let shuffled = match choose(&merge, self.options.shuffle, &shuffler.config)? {
+            None => return Ok((merge, None)),
+            Some(Choice::Merged(because)) => return Ok((merge, Some(merged(&because)))),
+            Some(Choice::Shuffled(shuffled)) => shuffled,
+        };
+        let config = planning_config(state.config().clone(), &shuffled, shuffler.config.partitions);
+        let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+        let plan = state.query_planner().create_physical_plan(marked, &state).await?;
+        match ShuffledExec::make(plan, shuffler, shuffled.because, &state.task_ctx()).await? {
+            Made::Shuffled(plan) => {
+                let because = plan.reason();
+                Ok((plan, Some(because)))
+            }
+            Made::NotSo(because) => Ok((merge, Some(merged(&because)))),
+        }
     }
 
     fn names(&self) -> NameCatalog {
@@ -210,7 +247,8 @@ impl PlannedQuery {
     /// # Errors
     /// The plan cannot be understood, which is a fault of ours.
     pub fn estimate(&self) -> Result<Estimate> {
-        Estimate::of(&self.plan).map_err(error_of)
+        let plan = self.plan.downcast_ref::<ShuffledExec>().map_or(&self.plan, ShuffledExec::merge);
+        Estimate::of(plan).map_err(error_of)
     }
 
     /// The dispatch whose frames are exactly this query's rows in [`PlannedQuery::schema`]; `None`

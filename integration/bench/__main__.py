@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skyflight_testing.settings import binary
 
-from . import children, chunks, cone, ingest, match, point, scan, stream
+from . import children, chunks, cone, ingest, match, point, scan, shuffle, stream
 
 BENCHMARKS = {
     "ingest": ingest.run,
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "match": match.run,
     "children": children.run,
     "point": point.run,
+    "shuffle": shuffle.run,
 }
 
 

@@ -21,9 +21,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// Libraries that only one room may use, with the rooms.
-const ROOMS: [(&str, &[&str]); 4] = [
+const ROOMS: [(&str, &[&str]); 5] = [
     ("datafusion", &["engine", "ingest", "worker", "server"]),
     ("datafusion-proto", &["engine"]),
+    ("datafusion-distributed", &["engine"]),
     ("sqlx", &["catalog"]),
     ("cdshealpix", &["sky"]),
 ];

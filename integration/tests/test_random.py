@@ -26,6 +26,8 @@ from skyflight_testing.settings import FULL, SEED
 ONLY = os.environ.get("SKYFLIGHT_QUERY")
 #: How many queries; with another seed they are others, on other rows.
 COUNT = int(os.environ.get("SKYFLIGHT_QUERIES", "20000" if FULL else "300"))
+#: How many of them again with all rows that meet exchanged between the workers.
+SHUFFLED = int(os.environ.get("SKYFLIGHT_SHUFFLED_QUERIES", "5000" if FULL else "200"))
 #: After so many failures a run says what they are instead of finding more.
 FAILURES_SHOWN = int(os.environ.get("SKYFLIGHT_FAILURES", "5"))
 
@@ -66,8 +68,10 @@ def duck(survey: Survey) -> Duck:
 
 
 @pytest.mark.timeout(7_200 if FULL else 900)
-def test_as_duckdb(cluster: Cluster, duck: Duck, survey: Survey) -> None:
-    numbers = [int(ONLY)] if ONLY else range(COUNT)
+@pytest.mark.parametrize("shuffle", ["auto", "always"])
+def test_as_duckdb(cluster: Cluster, duck: Duck, survey: Survey, shuffle: str) -> None:
+    count = COUNT if shuffle == "auto" else SHUFFLED
+    numbers = [int(ONLY)] if ONLY else range(count)
     failures: list[str] = []
     errors: Counter[str] = Counter()
     known: Counter[str] = Counter()
@@ -76,7 +80,7 @@ def test_as_duckdb(cluster: Cluster, duck: Duck, survey: Survey) -> None:
     examples: dict[str, int] = {}
     empty = rows = 0
     spent = {"ours": 0.0, "theirs": 0.0}
-    with cluster.flight() as flight:
+    with cluster.flight(x_skyflight_shuffle=shuffle) as flight:
         for number in numbers:
             query = random_query(survey, SEED, number)
             uses.update(query.uses.keys())
@@ -102,14 +106,14 @@ def test_as_duckdb(cluster: Cluster, duck: Duck, survey: Survey) -> None:
                 failures.append(report(number, query, problem or f"not a clear error: {error}"))
                 if len(failures) >= FAILURES_SHOWN:
                     break
-    print(f"\n{len(numbers)} queries of seed {SEED}: {rows} rows, {empty} empty answers, seconds {spent}")
+    print(f"\nshuffle {shuffle}: {len(numbers)} queries of seed {SEED}: {rows} rows, {empty} empty answers, seconds {spent}")
     example = lambda what: f" (query {examples[what]})" if what in examples else ""
     for title, counts in (("clear errors", errors), ("known failures", known), ("constructs", uses)):
         print(f"{title}: {sum(counts.values())}", *(f"\n  {count:6} {what}{example(what)}" for what, count in counts.most_common()))
     assert not failures, f"{len(failures)} wrong:\n\n" + "\n\n".join(failures)
     if not ONLY:
-        assert sum(errors.values()) < ERRORS_ALLOWED * COUNT, "too many queries are refused"
-        assert empty < COUNT / 2, "empty answers test too little"
+        assert sum(errors.values()) < ERRORS_ALLOWED * count, "too many queries are refused"
+        assert empty < count / 2, "empty answers test too little"
 
 
 def timed(spent: dict[str, float], whose: str, work):

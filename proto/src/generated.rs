@@ -29,7 +29,7 @@ pub struct Ticket {
     #[prost(bytes = "bytes", tag = "3")]
     pub query_id: ::prost::bytes::Bytes,
     /// What is asked. A ticket without a body this version knows is refused.
-    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub body: ::core::option::Option<ticket::Body>,
 }
 /// Nested message and enum types in `Ticket`.
@@ -55,6 +55,12 @@ pub mod ticket {
         /// A worker says that it lives.
         #[prost(message, tag = "15")]
         RegisterWorker(super::RegisterWorker),
+        /// One task of a stage of a shuffled query, on one worker.
+        #[prost(message, tag = "16")]
+        Stage(super::StageTicket),
+        /// The rows of one partition of such a task.
+        #[prost(message, tag = "17")]
+        Partition(super::PartitionTicket),
     }
 }
 /// One database as it stood when the query was planned.
@@ -86,6 +92,10 @@ pub struct StatementTicket {
     /// True for the handle of a prepared statement, false for a statement ready to be fetched.
     #[prost(bool, tag = "5")]
     pub prepared: bool,
+    /// Whether the session wants its queries shuffled: `auto`, `always` or `never`; empty for what the
+    /// coordinator is configured to do.
+    #[prost(string, tag = "6")]
+    pub shuffle: ::prost::alloc::string::String,
 }
 /// A fragment on some chunks on one worker, one attempt.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -136,6 +146,50 @@ pub struct ChunkTask {
     /// deterministic.
     #[prost(uint64, tag = "4")]
     pub skip_rows: u64,
+}
+/// Which task of which stage of which run of a shuffled query.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StageTask {
+    /// The run, 16 bytes: a query that is run again has another.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub run: ::prost::bytes::Bytes,
+    /// The stage, counted from 1 within the run.
+    #[prost(uint32, tag = "2")]
+    pub stage: u32,
+    /// The task, counted from 0 within the stage.
+    #[prost(uint32, tag = "3")]
+    pub task: u32,
+}
+/// Leave to set up one task of a stage on one worker: the first message of a DoExchange. The task
+/// lives until the caller ends its side of the stream; the worker then answers `TaskDone`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StageTicket {
+    /// The task.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<StageTask>,
+    /// How many tasks the stage has, each on another worker.
+    #[prost(uint32, tag = "2")]
+    pub tasks: u32,
+    /// The encoded plan of the task, chunks and fragments within.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub plan: ::prost::bytes::Bytes,
+    /// The address by which the tasks of other stages know this worker.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+}
+/// Leave to read one partition of a task: a DoGet, answered by the schema, `BatchMark`s, one
+/// `ChunkTrailer` and `TaskDone`. Their `chunk_index` is 0.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartitionTicket {
+    /// The task.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<StageTask>,
+    /// The partition, counted from 0.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// How the task divides its rows for the stage that reads it; absent where it need not.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub partitioning: ::core::option::Option<::prost::bytes::Bytes>,
 }
 /// Leave to store one chunk file, and what the file must turn out to be.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyflight_engine::guard::SqlLimits;
+use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
 
 /// How a coordinator listens, plans and limits.
@@ -41,6 +42,8 @@ pub struct CoordinatorConfig {
     pub spill_bytes: u64,
     /// The folder of the director indexes, where this machine has them. Default: none.
     pub index_dir: Option<PathBuf>,
+    /// When queries are shuffled between workers. Default: from 5,000,000 rows or 256 MiB on.
+    pub shuffle: ShuffleConfig,
     /// How long running queries may take to end at shutdown. Default 5 s.
     pub shutdown_grace: Duration,
 }
@@ -65,6 +68,7 @@ impl CoordinatorConfig {
             spill_dir,
             spill_bytes: 64 << 30,
             index_dir: None,
+            shuffle: ShuffleConfig { partitions: threads.max(2), ..ShuffleConfig::default() },
             shutdown_grace: Duration::from_secs(5),
         }
     }

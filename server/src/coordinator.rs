@@ -198,6 +198,7 @@ fn engine_config(config: &CoordinatorConfig, runtime: Handle) -> EngineConfig {
         index_dir: config.index_dir.clone(),
         limits: config.sql_limits.clone(),
         default_database: config.default_database.clone(),
+        shuffle: config.shuffle.clone(),
         runtime,
     }
 }

@@ -19,3 +19,4 @@ pub use config::CoordinatorConfig;
 pub use coordinator::{RunningCoordinator, start};
 pub use error::ServerError;
 pub use session::LOCAL_USER;
+pub use skyflight_engine::shuffle::{ShuffleConfig, ShuffleMode};

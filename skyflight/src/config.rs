@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::{Deserialize, Serialize};
+use skyflight_server::ShuffleMode;
 
 /// The annotated defaults, which are also the documentation of every key.
 pub(crate) const DEFAULTS: &str = include_str!("../skyflight.toml");
@@ -34,6 +35,10 @@ pub(crate) struct CoordinatorSection {
     pub(crate) spill_gib: u64,
     pub(crate) silence_timeout_s: u64,
     pub(crate) hold_mib: usize,
+    pub(crate) shuffle: String,
+    pub(crate) shuffle_rows: u64,
+    pub(crate) shuffle_mib: u64,
+    pub(crate) sort_merge_mib: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,8 +99,14 @@ impl Config {
         for (value, key) in positive {
             ensure!(value > 0, "{key} must be at least 1");
         }
+        self.shuffle_mode().context("coordinator.shuffle")?;
         ensure!(self.worker.batch_rows <= 1 << 20, "worker.batch_rows is at most 1048576");
         Ok(())
+    }
+
+    /// Whether queries are shuffled.
+    pub(crate) fn shuffle_mode(&self) -> Result<ShuffleMode> {
+        Ok(self.coordinator.shuffle.parse()?)
     }
 
     /// Until users and TLS exist, serving beyond loopback has to be asked for.

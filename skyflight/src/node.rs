@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use skyflight_catalog::{CatalogStore, SqliteStore, Worker, WorkerCapacity, WorkerId};
 use skyflight_proto::{ClusterKeys, RegisterWorker};
 use skyflight_server::dispatch::{DispatchConfig, FlightDispatcher, StoreDirectory};
-use skyflight_server::{CoordinatorConfig, RunningCoordinator};
+use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig};
 use skyflight_worker::{Registrar, RemoteRegistrar, RunningWorker, WorkerConfig, WorkerError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,6 +122,13 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     coordinator.memory_bytes = section.memory_mib << 20;
     coordinator.spill_bytes = section.spill_gib << 30;
     coordinator.index_dir = Some(home.folder.join("index"));
+    coordinator.shuffle = ShuffleConfig {
+        mode: config.shuffle_mode()?,
+        rows: section.shuffle_rows,
+        bytes: section.shuffle_mib << 20,
+        sort_merge_bytes: section.sort_merge_mib << 20,
+        partitions: coordinator.merge_partitions,
+    };
     let dispatch = DispatchConfig {
         silence_timeout: seconds(section.silence_timeout_s),
         hold_bytes: section.hold_mib << 20,

@@ -13,6 +13,7 @@ mod put;
 mod register;
 mod running;
 mod service;
+mod shuffle;
 pub mod store;
 mod task;
 mod worker;

@@ -16,12 +16,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::task::TaskStream;
 use crate::worker::{Worker, blocking};
-use crate::{WorkerError, put, task};
+use crate::{WorkerError, put, shuffle, task};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Flight of one worker: DoGet runs a task, DoPut takes a file, DoAction does the rest.
+/// Flight of one worker: DoGet runs a task or reads a partition, DoPut takes a file, DoExchange holds
+/// a stage's task, DoAction does the rest.
 pub(crate) struct WorkerService {
     worker: Arc<Worker>,
 }
@@ -84,10 +85,12 @@ impl FlightService for WorkerService {
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<TaskStream> {
         let ticket = self.worker.verify(&request.into_inner().ticket)?;
-        let Some(Body::Task(task)) = ticket.body else {
-            return Err(WorkerError::Invalid("DoGet on a worker takes the ticket of a task".into()).into());
+        let rows = match ticket.body {
+            Some(Body::Task(task)) => task::start(&self.worker, &ticket.query_id, task).await?,
+            Some(Body::Partition(partition)) => shuffle::read(&self.worker, partition).await?,
+            _ => return Err(WorkerError::Invalid("DoGet on a worker takes the ticket of a task".into()).into()),
         };
-        Ok(Response::new(task::start(&self.worker, &ticket.query_id, task).await?))
+        Ok(Response::new(rows))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
@@ -127,8 +130,9 @@ impl FlightService for WorkerService {
         not_here("GetSchema")
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        not_here("DoExchange")
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        let held = shuffle::hold(&self.worker, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(held)))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use skyflight_engine::fragment::FragmentRuntime;
+use skyflight_engine::shuffle::host::{ChunkFiles, StageHost};
 use skyflight_proto::{ClusterKeys, Ticket, WorkerStatus};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -24,6 +25,8 @@ pub(crate) struct Worker {
     pub(crate) cores: usize,
     pub(crate) store: Arc<ChunkStore>,
     pub(crate) fragments: Fragments,
+    /// Tasks of shuffled queries.
+    pub(crate) stages: StageHost,
     pub(crate) slots: Arc<Slots>,
     pub(crate) puts: Semaphore,
     pub(crate) counters: Counters,
@@ -41,12 +44,17 @@ impl Worker {
         decoder: FragmentRuntime,
         runtime: Handle,
     ) -> Worker {
+        let decoder = Arc::new(decoder);
+        let files: Arc<dyn ChunkFiles> = Arc::<ChunkStore>::clone(&store);
+        // What this is called on is the network's runtime.
+        let stages = StageHost::new(Arc::clone(&decoder), files, Arc::clone(&config.keys), Handle::current());
         Worker {
             id,
             keys: Arc::clone(&config.keys),
             cores: config.cores.max(1),
             store,
-            fragments: Fragments::new(Arc::new(decoder), runtime.clone()),
+            fragments: Fragments::new(decoder, runtime.clone()),
+            stages,
             slots: Arc::new(Slots::new(config.cores)),
             puts: Semaphore::new(MAX_PUTS),
             counters: Counters::default(),

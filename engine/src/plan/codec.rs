@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::Schema;
-use datafusion::arrow::ipc;
-use datafusion::arrow::ipc::convert::fb_to_schema;
 use datafusion::common::{JoinSide, JoinType, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
@@ -21,17 +19,21 @@ use datafusion_proto::physical_plan::{
 use datafusion_proto::protobuf::PhysicalExprNode;
 use prost::{Message, Oneof};
 use sha2::{Digest, Sha256};
+use skyflight_catalog::FileId;
+use skyflight_proto::ChunkTask;
+use skyflight_sky::ChunkId;
 
 use super::scan::{ChunkScan, ChunkScanExec};
-use crate::dispatch::EncodedFragment;
-use crate::frames::encode_schema;
+use crate::dispatch::{EncodedFragment, PlannedChunk};
+use crate::frames::{decode_schema, encode_schema};
+use crate::shuffle::leaf::StageLeafExec;
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::exec::{PlaceExprs, SphericalJoinSpec};
 
 /// A node of ours on the wire.
 #[derive(Clone, PartialEq, Message)]
 struct NodeMessage {
-    #[prost(oneof = "Node", tags = "1, 2")]
+    #[prost(oneof = "Node", tags = "1, 2, 3")]
     node: Option<Node>,
 }
 
@@ -41,6 +43,23 @@ enum Node {
     Scan(Box<ScanMessage>),
     #[prost(message, tag = "2")]
     SphericalJoin(Box<SphericalJoinMessage>),
+    #[prost(message, tag = "3")]
+    StageLeaf(StageLeafMessage),
+}
+
+/// A leaf of a stage on the wire.
+#[derive(Clone, PartialEq, Message)]
+struct StageLeafMessage {
+    /// The encoded fragment.
+    #[prost(bytes = "bytes", tag = "1")]
+    fragment: Bytes,
+    /// The fragment's schema as an IPC message.
+    #[prost(bytes = "bytes", tag = "2")]
+    schema: Bytes,
+    #[prost(message, repeated, tag = "3")]
+    chunks: Vec<ChunkTask>,
+    #[prost(uint32, tag = "4")]
+    partitions: u32,
 }
 
 /// A chunk scan on the wire.
@@ -111,9 +130,39 @@ pub(crate) fn decode_fragment(bytes: &[u8], context: &TaskContext) -> Result<Arc
     physical_plan_from_bytes_with_proto_converter(bytes, context, &FragmentCodec, &DeduplicatingProtoConverter {})
 }
 
+fn stage_leaf_message(leaf: &StageLeafExec) -> StageLeafMessage {
+    let chunk = |chunk: &PlannedChunk| ChunkTask {
+        chunk: chunk.chunk.0,
+        files: chunk.files.iter().map(|file| file.0).collect(),
+        files_per_scan: chunk.files_per_scan.clone(),
+        skip_rows: 0,
+    };
+    StageLeafMessage {
+        fragment: leaf.fragment.bytes.clone(),
+        schema: encode_schema(&leaf.schema()),
+        chunks: leaf.chunks.iter().map(chunk).collect(),
+        partitions: leaf.properties().partitioning.partition_count() as u32,
+    }
+}
+
+fn stage_leaf(message: StageLeafMessage) -> Result<StageLeafExec> {
+    let schema = schema_of(&message.schema)?;
+    let hash = Sha256::digest(&message.fragment).into();
+    let fragment = Arc::new(EncodedFragment { hash, bytes: message.fragment });
+    let chunk = |chunk: ChunkTask| PlannedChunk {
+        chunk: ChunkId(chunk.chunk),
+        files: chunk.files.into_iter().map(FileId).collect(),
+        files_per_scan: chunk.files_per_scan,
+        // The task's own worker, which need not know its number.
+        workers: Vec::new(),
+    };
+    let chunks = message.chunks.into_iter().map(chunk).collect();
+    Ok(StageLeafExec::new(fragment, Arc::new(schema), chunks, message.partitions as usize))
+}
+
 /// Knows our own nodes; functions travel by name and are found in the worker's registry.
 #[derive(Debug)]
-struct FragmentCodec;
+pub(crate) struct FragmentCodec;
 
 impl PhysicalExtensionCodec for FragmentCodec {
     fn try_decode(
@@ -127,6 +176,7 @@ impl PhysicalExtensionCodec for FragmentCodec {
         let reader = Reader { codec: self, ctx, converter };
         match (message.node, inputs) {
             (Some(Node::Scan(scan)), []) => Ok(Arc::new(reader.scan(*scan)?)),
+            (Some(Node::StageLeaf(leaf)), []) => Ok(Arc::new(stage_leaf(leaf)?)),
             (Some(Node::SphericalJoin(join)), [left, right]) => Ok(Arc::new(reader.spherical(&join, left, right)?)),
             (Some(_), inputs) => exec_err!("a plan node cannot have {} inputs", inputs.len()),
             (None, _) => exec_err!("a plan node that this version does not know"),
@@ -144,6 +194,8 @@ impl PhysicalExtensionCodec for FragmentCodec {
             Node::Scan(Box::new(writer.scan(leaf.scan())?))
         } else if let Some(join) = node.downcast_ref::<SphericalJoinExec>() {
             Node::SphericalJoin(Box::new(writer.spherical(join.spec())?))
+        } else if let Some(leaf) = node.downcast_ref::<StageLeafExec>() {
+            Node::StageLeaf(stage_leaf_message(leaf))
         } else {
             return internal_err!("{} cannot run beside a chunk", node.name());
         };
@@ -287,9 +339,6 @@ impl Reader<'_> {
 }
 
 fn schema_of(bytes: &[u8]) -> Result<Schema> {
-    ipc::root_as_message(bytes)
-        .map_err(|e| exec_datafusion_err!("cannot read a plan node's schema: {e}"))?
-        .header_as_schema()
-        .map(fb_to_schema)
-        .ok_or_else(|| exec_datafusion_err!("a plan node without a schema"))
+    let schema = decode_schema(bytes).map_err(|e| exec_datafusion_err!("cannot read a plan node's schema: {e}"))?;
+    Ok(Arc::unwrap_or_clone(schema))
 }

@@ -187,8 +187,17 @@ impl ChunkDispatchExec {
         })
     }
 
+    /// Rows of the largest of its tables in the chosen chunks; a join beside the chunk may give more.
+    pub(crate) fn rows_at_most(&self) -> u64 {
+        let rows = |table: &Arc<SkyTable>| {
+            let chunks = if table.is_replicated() { &[ChunkId::EVERYWHERE][..] } else { &self.choice.chunks };
+            chunks.iter().filter_map(|chunk| table.chunks.get(chunk)).map(|entry| entry.rows).sum::<u64>()
+        };
+        self.tables.iter().map(rows).max().unwrap_or(0)
+    }
+
     /// Files and replicas of each chosen chunk, in the order in which the fragment scans them.
-    fn chunk_list(&self) -> Result<ChunkList> {
+    pub(crate) fn chunk_list(&self) -> Result<ChunkList> {
         let scans = self.scans()?;
         // Replicated tables may come from another database and number its workers otherwise.
         let numbering = scans

@@ -56,7 +56,7 @@ fn fold(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPla
 }
 
 /// True for a node that needs the value of a sub-query, which is computed above all leaves.
-fn holds_subquery(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+pub(crate) fn holds_subquery(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let mut found = false;
     node.apply_expressions(&mut |expr| {
         found |= expr.exists(|e| Ok(e.downcast_ref::<ScalarSubqueryExpr>().is_some()))?;

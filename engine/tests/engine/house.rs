@@ -140,6 +140,7 @@ impl House {
             spill_bytes: 1 << 30,
             limits: SqlLimits::default(),
             default_database: None,
+            shuffle: Default::default(),
             runtime: runtime.handle().clone(),
         };
         let engine = Engine::new(config, Arc::new(store), Arc::new(dispatcher)).unwrap();

@@ -6,8 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use skyflight_proto::{
     BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind, FileReceipt,
-    ListFilesTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef, StatementTicket, TaskDone,
-    TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message, ticket,
+    ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef,
+    StageTask, StageTicket, StatementTicket, TaskDone, TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message,
+    ticket,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -41,8 +42,9 @@ prop_compose! {
         schema_hash in blob(),
         default_schema in text(),
         prepared: bool,
+        shuffle in text(),
     ) -> StatementTicket {
-        StatementTicket { sql, snapshots, schema_hash, default_schema, prepared }
+        StatementTicket { sql, snapshots, schema_hash, default_schema, prepared, shuffle }
     }
 }
 
@@ -145,6 +147,33 @@ prop_compose! {
 }
 
 prop_compose! {
+    pub fn stage_task()(run in blob(), stage: u32, task: u32) -> StageTask {
+        StageTask { run, stage, task }
+    }
+}
+
+prop_compose! {
+    pub fn stage_ticket()(
+        task in option::of(stage_task()),
+        tasks: u32,
+        plan in blob(),
+        address in text(),
+    ) -> StageTicket {
+        StageTicket { task, tasks, plan, address }
+    }
+}
+
+prop_compose! {
+    pub fn partition_ticket()(
+        task in option::of(stage_task()),
+        partition: u32,
+        partitioning in option::of(blob()),
+    ) -> PartitionTicket {
+        PartitionTicket { task, partition, partitioning }
+    }
+}
+
+prop_compose! {
     pub fn worker_status()(
         worker in text(),
         running_tasks: u32,
@@ -227,6 +256,8 @@ pub fn ticket_body() -> impl Strategy<Value = ticket::Body> {
         drop_transaction_ticket().prop_map(Body::DropTransaction),
         list_files_ticket().prop_map(Body::ListFiles),
         register_worker().prop_map(Body::RegisterWorker),
+        stage_ticket().prop_map(Body::Stage),
+        partition_ticket().prop_map(Body::Partition),
     ]
 }
 

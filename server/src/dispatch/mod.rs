@@ -36,6 +36,7 @@ mod pool;
 mod relay;
 mod roster;
 mod shape;
+mod shuffle;
 mod silence;
 mod task;
 mod ticket;
@@ -47,6 +48,7 @@ use std::sync::{Arc, Weak};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest, FrameStream};
+use skyflight_engine::shuffle::ShuffleCluster;
 use skyflight_proto::ClusterKeys;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -125,6 +127,10 @@ impl ChunkDispatcher for FlightDispatcher {
             }))
         };
         Relay::new(buffer_bytes, start).boxed()
+    }
+
+    fn shuffle(&self) -> Option<Arc<dyn ShuffleCluster>> {
+        Some(Arc::new(self.clone()))
     }
 }
 

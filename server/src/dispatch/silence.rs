@@ -60,7 +60,8 @@ impl<'a> Silence<'a> {
     }
 }
 
-async fn ping(client: &mut FlightServiceClient<Channel>) -> Option<WorkerStatus> {
+/// What the worker says it is doing; `None` where it says nothing.
+pub(super) async fn ping(client: &mut FlightServiceClient<Channel>) -> Option<WorkerStatus> {
     let action = Action { r#type: ACTION_PING.to_owned(), body: Bytes::new() };
     let mut answer = client.do_action(action).await.ok()?.into_inner();
     let result = answer.message().await.ok()??;

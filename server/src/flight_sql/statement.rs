@@ -93,6 +93,7 @@ impl Statements {
             schema_hash: schema_hash(&schema),
             default_schema: caller.default_database.clone().unwrap_or_default(),
             prepared: false,
+            shuffle: shuffle_name(caller),
         };
         let ticket = self.sign(&caller.user, query_id.as_bytes(), self.0.ticket_ttl, statement);
         self.0.waiting.put(query_id, waiting);
@@ -117,7 +118,7 @@ impl Statements {
             None => {
                 let snapshots: Snapshots =
                     statement.snapshots.iter().map(|s| (DatabaseId(s.database), SnapshotId(s.snapshot))).collect();
-                let caller = caller_of(ticket.user, statement.default_schema);
+                let caller = caller_of(ticket.user, statement.default_schema, &statement.shuffle);
                 let query = QueryContext { id: query_id, ..self.query(&caller.user) };
                 self.plan(&caller, &statement.sql, Some(snapshots), query).await?.1
             }
@@ -149,6 +150,7 @@ impl Statements {
             schema_hash: schema_hash(&schema),
             default_schema: caller.default_database.clone().unwrap_or_default(),
             prepared: true,
+            shuffle: shuffle_name(caller),
         };
         let handle = self.sign(&caller.user, &[], HANDLE_TTL, statement);
         Ok(Prepared { schema, handle })
@@ -162,7 +164,7 @@ impl Statements {
         if !statement.prepared {
             return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
         }
-        let caller = caller_of(ticket.user, statement.default_schema);
+        let caller = caller_of(ticket.user, statement.default_schema, &statement.shuffle);
         Ok(PreparedStatement { caller, sql: statement.sql, schema_hash: statement.schema_hash })
     }
 
@@ -269,11 +271,21 @@ impl Statements {
 
 /// How the engine is told on whose behalf a session is.
 pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> SessionOptions {
-    SessionOptions { user: caller.user.clone(), default_database: caller.default_database.clone(), snapshots }
+    SessionOptions {
+        user: caller.user.clone(),
+        default_database: caller.default_database.clone(),
+        snapshots,
+        shuffle: caller.shuffle,
+    }
 }
 
-fn caller_of(user: String, default_schema: String) -> Caller {
-    Caller { user, default_database: (!default_schema.is_empty()).then_some(default_schema) }
+fn caller_of(user: String, default_schema: String, shuffle: &str) -> Caller {
+    let default_database = (!default_schema.is_empty()).then_some(default_schema);
+    Caller { user, default_database, shuffle: shuffle.parse().ok() }
+}
+
+fn shuffle_name(caller: &Caller) -> String {
+    caller.shuffle.map(|mode| mode.name().to_owned()).unwrap_or_default()
 }
 
 fn schema_hash(schema: &Schema) -> Bytes {

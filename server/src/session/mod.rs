@@ -13,6 +13,7 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skyflight_engine::shuffle::ShuffleMode;
 use skyflight_proto::ClusterKeys;
 use tonic::Status;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
@@ -29,6 +30,9 @@ pub const LOCAL_USER: &str = "local";
 /// the properties in its URL, which is where the short names come from.
 const DATABASE_HEADERS: [&str; 3] = ["x-skyflight-schema", "database", "schema"];
 
+/// The header that says whether queries are shuffled: `auto`, `always` or `never`.
+const SHUFFLE_HEADER: &str = "x-skyflight-shuffle";
+
 const MAX_USER_BYTES: usize = 128;
 
 /// On whose behalf a request is served, and where its unqualified names are looked up.
@@ -36,6 +40,15 @@ const MAX_USER_BYTES: usize = 128;
 pub(crate) struct Caller {
     pub(crate) user: String,
     pub(crate) default_database: Option<String>,
+    /// Whether queries are shuffled; `None` where the caller does not say.
+    pub(crate) shuffle: Option<ShuffleMode>,
+}
+
+impl Caller {
+    /// `user`, who says nothing else.
+    pub(crate) fn of(user: String) -> Caller {
+        Caller { user, default_database: None, shuffle: None }
+    }
 }
 
 /// Knows callers, and issues the tokens by which they are known again.
@@ -54,15 +67,15 @@ impl Sessions {
     /// The caller of a request with these headers.
     ///
     /// Errors: `Unauthenticated` for a token of ours that is bad or expired, and for credentials
-    /// that cannot be read.
+    /// that cannot be read; `InvalidArgument` for a header of ours with a value it cannot have.
     pub(crate) fn caller(&self, headers: &MetadataMap) -> Result<Caller, Status> {
         self.caller_with(headers, credentials::of_headers(headers)?)
     }
 
     fn caller_with(&self, headers: &MetadataMap, credentials: Credentials) -> Result<Caller, Status> {
         let mut caller = match credentials {
-            Credentials::None | Credentials::Foreign => Caller { user: LOCAL_USER.to_owned(), default_database: None },
-            Credentials::Basic { user } => Caller { user: checked_user(user)?, default_database: None },
+            Credentials::None | Credentials::Foreign => Caller::of(LOCAL_USER.to_owned()),
+            Credentials::Basic { user } => Caller::of(checked_user(user)?),
             Credentials::Token(text) => token::verify(&self.keys, &text, unix_ms())
                 .map_err(|e| Status::unauthenticated(format!("the bearer token is not valid; log in again: {e}")))?,
         };
@@ -73,6 +86,10 @@ impl Sessions {
                 caller.default_database = Some(value.to_owned());
                 break;
             }
+        }
+        if let Some(value) = headers.get(SHUFFLE_HEADER) {
+            let mode = value.to_str().unwrap_or_default().trim().parse();
+            caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
         }
         if caller.default_database.is_none() {
             caller.default_database.clone_from(&self.default_database);
@@ -119,7 +136,19 @@ mod tests {
     }
 
     fn caller(user: &str, database: &str) -> Caller {
-        Caller { user: user.into(), default_database: Some(database.into()) }
+        Caller { default_database: Some(database.into()), ..Caller::of(user.into()) }
+    }
+
+    #[test]
+    fn a_header_says_whether_to_shuffle() {
+        for (text, mode) in
+            [("always", ShuffleMode::Always), (" Never", ShuffleMode::Never), ("auto", ShuffleMode::Auto)]
+        {
+            let caller = sessions().caller(&headers(&[("x-skyflight-shuffle", text)])).unwrap();
+            assert_eq!(caller.shuffle, Some(mode));
+        }
+        let refused = sessions().caller(&headers(&[("x-skyflight-shuffle", "sometimes")])).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     }
 
     #[test]

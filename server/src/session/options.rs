@@ -82,7 +82,7 @@ struct CloseResult {
     status: i32,
 }
 
-/// Sets `schema` and `catalog`. Gives the caller with the options set, where any was, and the
+/// Sets `schema`, `catalog` and `shuffle`. Gives the caller with the options set, where any was, and the
 /// encoded answer, which names each option that is unknown or has a wrong value.
 ///
 /// Errors: `InvalidArgument` when the body is not the protocol's message.
@@ -93,7 +93,7 @@ pub(crate) async fn set(
 ) -> Result<(Option<Caller>, Vec<u8>), Status> {
     let request =
         Options::decode(body).map_err(|e| bad_request(format!("this is no SetSessionOptionsRequest: {e}")))?;
-    let mut changed = None;
+    let mut changed: Option<Caller> = None;
     let mut errors = HashMap::new();
     for (name, value) in request.session_options {
         let found = match (name.as_str(), value.option_value) {
@@ -107,18 +107,29 @@ pub(crate) async fn set(
             // An option without a value is unset.
             ("catalog", None) => Ok(()),
             ("schema", None) => {
-                changed = Some(Caller { default_database: None, ..caller.clone() });
+                changed.get_or_insert_with(|| caller.clone()).default_database = None;
                 Ok(())
             }
             ("schema", Some(OptionValue::String(schema))) => match store.database(&schema).await {
                 Ok(database) => {
-                    changed = Some(Caller { default_database: Some(database.name), ..caller.clone() });
+                    changed.get_or_insert_with(|| caller.clone()).default_database = Some(database.name);
                     Ok(())
                 }
                 Err(CatalogError::NotFound { .. }) => Err(ErrorValue::InvalidValue),
                 Err(error) => return Err(status_of(&EngineError::Catalog(error), None)),
             },
-            ("catalog" | "schema", Some(_)) => Err(ErrorValue::InvalidValue),
+            ("shuffle", None) => {
+                changed.get_or_insert_with(|| caller.clone()).shuffle = None;
+                Ok(())
+            }
+            ("shuffle", Some(OptionValue::String(mode))) => match mode.parse() {
+                Ok(mode) => {
+                    changed.get_or_insert_with(|| caller.clone()).shuffle = Some(mode);
+                    Ok(())
+                }
+                Err(_) => Err(ErrorValue::InvalidValue),
+            },
+            ("catalog" | "schema" | "shuffle", Some(_)) => Err(ErrorValue::InvalidValue),
             _ => Err(ErrorValue::InvalidName),
         };
         if let Err(value) = found {
@@ -128,12 +139,15 @@ pub(crate) async fn set(
     Ok((changed, SetResult { errors }.encode_to_vec()))
 }
 
-/// The encoded answer of `GetSessionOptions`: `catalog`, and `schema` where one is set.
+/// The encoded answer of `GetSessionOptions`: `catalog`, and `schema` and `shuffle` where they are set.
 pub(crate) fn get(caller: &Caller) -> Vec<u8> {
     let text = |value: &str| Value { option_value: Some(OptionValue::String(value.to_owned())) };
     let mut session_options = HashMap::from([("catalog".to_owned(), text(CATALOG))]);
     if let Some(database) = &caller.default_database {
         session_options.insert("schema".to_owned(), text(database));
+    }
+    if let Some(mode) = caller.shuffle {
+        session_options.insert("shuffle".to_owned(), text(mode.name()));
     }
     Options { session_options }.encode_to_vec()
 }
@@ -162,20 +176,25 @@ mod tests {
     async fn a_known_schema_is_set_in_its_declared_case_and_others_are_named() {
         let store = SqliteStore::in_memory().await.unwrap();
         store.create_database("Dr1", None).await.unwrap();
-        let caller = Caller { user: "vera".into(), default_database: None };
+        let caller = Caller::of("vera".into());
 
         let body = request(&[
             ("schema", OptionValue::String("dR1".into())),
             ("catalog", OptionValue::String("skyflight".into())),
+            ("shuffle", OptionValue::String("always".into())),
         ]);
         let (changed, answer) = set(&caller, &body, &store).await.unwrap();
-        assert_eq!(changed.unwrap().default_database.as_deref(), Some("Dr1"));
+        let changed = changed.unwrap();
+        assert_eq!(changed.default_database.as_deref(), Some("Dr1"));
+        assert_eq!(changed.shuffle, Some(skyflight_engine::shuffle::ShuffleMode::Always));
+        assert_eq!(Options::decode(get(&changed).as_slice()).unwrap().session_options.len(), 3);
         assert_eq!(SetResult::decode(answer.as_slice()).unwrap().errors.len(), 0);
 
         let body = request(&[
             ("schema", OptionValue::String("dr2".into())),
             ("catalog", OptionValue::Bool(true)),
             ("timezone", OptionValue::String("UTC".into())),
+            ("shuffle", OptionValue::String("sometimes".into())),
         ]);
         let (changed, answer) = set(&caller, &body, &store).await.unwrap();
         assert_eq!(changed, None);
@@ -183,6 +202,7 @@ mod tests {
         let of = |name: &str| errors[name].value();
         assert_eq!(of("schema"), ErrorValue::InvalidValue);
         assert_eq!(of("catalog"), ErrorValue::InvalidValue);
+        assert_eq!(of("shuffle"), ErrorValue::InvalidValue);
         assert_eq!(of("timezone"), ErrorValue::InvalidName);
         assert_eq!(set(&caller, &[0xff], &store).await.unwrap_err().code(), tonic::Code::InvalidArgument);
     }
@@ -193,7 +213,7 @@ mod tests {
         let bytes = [0x0a, 13, 0x0a, 6, b's', b'c', b'h', b'e', b'm', b'a', 0x12, 3, 0x0a, 1, b'a'];
         assert_eq!(request(&[("schema", OptionValue::String("a".into()))]), bytes);
         assert_eq!(close(), [0x08, 1]);
-        let got = Options::decode(get(&Caller { user: String::new(), default_database: None }).as_slice()).unwrap();
+        let got = Options::decode(get(&Caller::of(String::new())).as_slice()).unwrap();
         assert_eq!(got.session_options.len(), 1);
     }
 }

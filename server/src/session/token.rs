@@ -31,6 +31,7 @@ pub(super) fn issue(keys: &ClusterKeys, caller: &Caller, ttl: Duration) -> Strin
         body: Some(Body::Statement(StatementTicket {
             schema_hash: Bytes::from_static(MARK),
             default_schema: caller.default_database.clone().unwrap_or_default(),
+            shuffle: caller.shuffle.map(|mode| mode.name().to_owned()).unwrap_or_default(),
             ..StatementTicket::default()
         })),
     });
@@ -46,6 +47,7 @@ pub(super) fn verify(keys: &ClusterKeys, text: &str, now_unix_ms: i64) -> Result
         Some(Body::Statement(body)) if body.schema_hash == MARK && body.sql.is_empty() => Ok(Caller {
             user: ticket.user,
             default_database: (!body.default_schema.is_empty()).then_some(body.default_schema),
+            shuffle: body.shuffle.parse().ok(),
         }),
         _ => Err(TicketError::Malformed),
     }
@@ -57,7 +59,11 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { user: "vera".into(), default_database: Some("dr1".into()) }
+        Caller {
+            user: "vera".into(),
+            default_database: Some("dr1".into()),
+            shuffle: Some(skyflight_engine::shuffle::ShuffleMode::Always),
+        }
     }
 
     #[test]
@@ -67,7 +73,7 @@ mod tests {
         assert!(is_ours(&token) && token.is_ascii());
         let now = unix_ms();
         let found = verify(&keys, &token, now).unwrap();
-        assert_eq!((found.user.as_str(), found.default_database.as_deref()), ("vera", Some("dr1")));
+        assert_eq!(found, caller());
         assert!(matches!(verify(&keys, &token, now + 61_000), Err(TicketError::Expired { .. })));
     }
 

@@ -26,16 +26,15 @@ use tracing::{Instrument, Span, debug, info_span, warn};
 use uuid::Uuid;
 
 pub(crate) use fragments::Fragments;
-pub(crate) use output::TaskStream;
+pub(crate) use output::{Output, TaskStream, output};
 pub(crate) use slots::{Class, Slot, Slots};
 
 use crate::counters::Running;
 use crate::worker::Worker;
 use crate::{Result, WorkerError};
-use output::Output;
 
 /// Tasks that run at a time, at most; each holds some memory even when its consumer sleeps.
-const MAX_TASKS: u32 = 1_024;
+pub(crate) const MAX_TASKS: u32 = 1_024;
 
 /// What all lanes of a task share.
 struct Task {
@@ -73,7 +72,7 @@ pub(crate) async fn start(worker: &Arc<Worker>, query_id: &[u8], ticket: TaskTic
     let query_id = Uuid::from_slice(query_id).unwrap_or_default();
     let span = info_span!("task", %query_id, attempt = ticket.attempt, traceparent = %ticket.traceparent);
     let schema = FlightData { data_header: encode_schema(&fragment.schema()), ..FlightData::default() };
-    let (output, receiver) = output::output(worker.counters.waiting_bytes());
+    let (output, receiver) = output(worker.counters.waiting_bytes());
     let cancel = worker.stop.child_token();
     let task = Arc::new(Task {
         worker: Arc::clone(worker),
@@ -159,7 +158,7 @@ async fn lane(task: Arc<Task>) -> Result<Totals> {
 }
 
 /// A message that carries no rows, only a mark.
-fn mark(body: Body) -> FlightData {
+pub(crate) fn mark(body: Body) -> FlightData {
     FlightData { app_metadata: TaskMessage { body: Some(body) }.encode_to_vec().into(), ..FlightData::default() }
 }
 

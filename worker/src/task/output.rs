@@ -88,8 +88,7 @@ impl Output {
     /// # Errors
     /// `Cancelled` when nobody receives any more.
     pub(crate) async fn send(&self, data: FlightData, slot: &mut Slot) -> Result<()> {
-        let bytes = data.data_header.len() + data.data_body.len() + data.app_metadata.len() + MESSAGE_OVERHEAD_BYTES;
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(OUTPUT_BYTES);
+        let bytes = bytes_of(&data);
         let permit = match Arc::clone(&self.room).try_acquire_many_owned(bytes) {
             Ok(permit) => permit,
             Err(_) => {
@@ -97,11 +96,25 @@ impl Output {
                 Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_closed| gone())?
             }
         };
+        self.queue(data, bytes, permit).await?;
+        slot.hold().await
+    }
+
+    /// Sends one message on behalf of work that holds no slot, when there is room for it.
+    ///
+    /// # Errors
+    /// `Cancelled` when nobody receives any more.
+    pub(crate) async fn pass(&self, data: FlightData) -> Result<()> {
+        let bytes = bytes_of(&data);
+        let permit = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_closed| gone())?;
+        self.queue(data, bytes, permit).await
+    }
+
+    async fn queue(&self, data: FlightData, bytes: u32, permit: OwnedSemaphorePermit) -> Result<()> {
         let bytes = u64::from(bytes);
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let room = Room { bytes, waiting_bytes: Arc::clone(&self.waiting_bytes), _permit: permit };
-        self.queue.send(Queued::Data(data, room)).await.map_err(|_| gone())?;
-        slot.hold().await
+        self.queue.send(Queued::Data(data, room)).await.map_err(|_| gone())
     }
 
     /// Sends the last message of a task that went well.
@@ -114,6 +127,12 @@ impl Output {
     pub(crate) async fn fail(self, error: WorkerError) {
         let _ = self.queue.send(Queued::Failed(error)).await;
     }
+}
+
+/// What a message takes of the bound.
+fn bytes_of(data: &FlightData) -> u32 {
+    let bytes = data.data_header.len() + data.data_body.len() + data.app_metadata.len() + MESSAGE_OVERHEAD_BYTES;
+    u32::try_from(bytes).unwrap_or(u32::MAX).min(OUTPUT_BYTES)
 }
 
 fn gone() -> WorkerError {

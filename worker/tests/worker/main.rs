@@ -8,5 +8,6 @@ mod put;
 mod register;
 mod rig;
 mod sky;
+mod stages;
 mod task;
 mod tickets;

@@ -120,7 +120,7 @@ def test_lists(index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str,
 def test_a_list_as_long_as_may_be(index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str, tables: dict[str, pa.Table]) -> None:
     """All of its ids are in one chunk, which alone is read."""
     near = duck.execute("SELECT id FROM object WHERE dec > 89").to_arrow_table().column("id").to_pylist()
-    absent = [3 + 1_000_003 * n for n in range(49_000)]
+    absent = [3 + 1_000_003 * n for n in range(99_000)]
     sql = f"SELECT id, mag FROM object WHERE id IN ({listed(near + absent)})"
     assert check(index_sky, duck, suffix, sql, 30) == len(near) > 0
 

@@ -56,9 +56,9 @@ pub struct SqlLimits {
 impl Default for SqlLimits {
     fn default() -> Self {
         SqlLimits {
-            text_bytes: 1 << 20,
+            text_bytes: 3 << 20,
             chain_terms: 500,
-            list_items: 50_000,
+            list_items: 100_000,
             nesting: 50,
             tables: 200,
             columns: 2_000,

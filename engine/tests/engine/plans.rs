@@ -143,7 +143,7 @@ async fn groups_and_windows_by_a_whole_id_are_local() {
         "select o.objectId, count(s.mag) as n from object o left join source s on o.objectId = s.objectId group by o.objectId having count(*) > 3",
         "select objectId, row_number() over (partition by objectId order by rMag) from object",
         "select o.objectId, s.mag, rank() over (partition by o.objectId order by s.mag) from object o join source s on o.objectId = s.objectId",
-        "select count(*) from (select distinct objectId, rMag from object) t",
+        "select distinct objectId, rMag from object",
     ] {
         check(&house, sql, merged, &["mode=Final", "mode=FinalPartitioned", "fragment 2"]).await;
     }

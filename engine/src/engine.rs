@@ -84,6 +84,12 @@ impl Engine {
         })
     }
 
+    /// DataFusion's state that every session begins with: functions, rules, planner and limits, and no
+    /// tables.
+    pub fn state(&self) -> &SessionState {
+        &self.shared.template
+    }
+
     /// Opens a session on the current snapshots, or on those named.
     ///
     /// # Errors

@@ -6,8 +6,10 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
@@ -116,15 +118,9 @@ impl Session {
         Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() })
     }
 
-    /// The marked logical plan and the physical plan with its leaves.
     async fn merge_plan(&self, state: &SessionState, statement: Statement) -> Result<(Marked, Arc<dyn ExecutionPlan>)> {
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
-        let optimized = state.optimize(&logical).map_err(error_of)?;
-        check_constants(&optimized)?;
-        let joined = plan_spherical_joins(optimized).map_err(error_of)?;
-        let marked = mark_local(joined).map_err(error_of)?;
-        let physical = state.query_planner().create_physical_plan(&marked.plan, state).await.map_err(error_of)?;
-        Ok((marked, physical))
+        merge_plan(state, &logical).await.map_err(error_of)
     }
 
     fn names(&self) -> NameCatalog {
@@ -156,6 +152,16 @@ impl Session {
         state.mark_start_execution();
         state
     }
+}
+
+/// The marked logical plan and the physical plan with its leaves.
+async fn merge_plan(state: &SessionState, logical: &LogicalPlan) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
+    let optimized = state.optimize(logical)?;
+    check_constants(&optimized).map_err(into_plan_error)?;
+    let joined = plan_spherical_joins(optimized)?;
+    let marked = mark_local(joined)?;
+    let physical = state.query_planner().create_physical_plan(&marked.plan, state).await?;
+    Ok((marked, physical))
 }
 
 /// What SHOW DATABASES and SHOW SCHEMAS mean; DataFusion has neither.
@@ -190,6 +196,22 @@ pub struct PlannedQuery {
 }
 
 impl PlannedQuery {
+    /// Plans a query over whatever tables `state` knows, as every query is planned once its statement
+    /// is read and its names are resolved; `state` comes from [`Engine::state`].
+    ///
+    /// # Errors
+    /// Those of DataFusion as they are, ours as external ones.
+    pub async fn over(
+        engine: &Engine,
+        state: SessionState,
+        logical: &LogicalPlan,
+        query: QueryContext,
+    ) -> PlanResult<PlannedQuery> {
+        let (marked, plan) = merge_plan(&state, logical).await?;
+        let schema = client_schema(marked.plan.schema().as_arrow());
+        Ok(PlannedQuery { schema, plan, state, query, engine: engine.clone() })
+    }
+
     /// The schema that clients see, the same wherever it is told.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -281,7 +303,7 @@ impl PlannedQuery {
 async fn forward(
     mut rows: SendableRecordBatchStream,
     schema: SchemaRef,
-    sender: mpsc::Sender<datafusion::error::Result<RecordBatch>>,
+    sender: mpsc::Sender<PlanResult<RecordBatch>>,
     cancel: CancellationToken,
 ) {
     loop {

@@ -92,6 +92,12 @@ impl Engine {
         Ok(Engine { shared: Arc::new(Shared { config, store, dispatcher, template, shuffler, indices }) })
     }
 
+    /// DataFusion's state that every session begins with: functions, rules, planner and limits, and no
+    /// tables.
+    pub fn state(&self) -> &SessionState {
+        &self.shared.template
+    }
+
     /// Opens a session on the current snapshots, or on those named.
     ///
     /// # Errors

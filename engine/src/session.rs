@@ -129,11 +129,7 @@ impl Session {
         statement: Statement,
     ) -> Result<(Marked, Arc<dyn ExecutionPlan>, Option<String>)> {
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
-        let optimized = state.optimize(&logical).map_err(error_of)?;
-        check_constants(&optimized)?;
-        let joined = plan_spherical_joins(optimized).map_err(error_of)?;
-        let marked = mark_local(joined).map_err(error_of)?;
-        let physical = state.query_planner().create_physical_plan(&marked.plan, state).await.map_err(error_of)?;
+        let (marked, physical) = merge_plan(state, &logical).await.map_err(error_of)?;
         let (physical, shuffle) = self.shuffled(state, &marked.plan, physical).await.map_err(error_of)?;
         Ok((marked, physical, shuffle))
     }
@@ -195,6 +191,16 @@ impl Session {
     }
 }
 
+/// The marked logical plan and the physical plan with its leaves.
+async fn merge_plan(state: &SessionState, logical: &LogicalPlan) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
+    let optimized = state.optimize(logical)?;
+    check_constants(&optimized).map_err(into_plan_error)?;
+    let joined = plan_spherical_joins(optimized)?;
+    let marked = mark_local(joined)?;
+    let physical = state.query_planner().create_physical_plan(&marked.plan, state).await?;
+    Ok((marked, physical))
+}
+
 /// What SHOW DATABASES and SHOW SCHEMAS mean; DataFusion has neither.
 const LIST_DATABASES: &str =
     "SELECT DISTINCT schema_name AS database FROM information_schema.schemata ORDER BY database";
@@ -227,6 +233,22 @@ pub struct PlannedQuery {
 }
 
 impl PlannedQuery {
+    /// Plans a query over whatever tables `state` knows, as every query is planned once its statement
+    /// is read and its names are resolved; `state` comes from [`Engine::state`].
+    ///
+    /// # Errors
+    /// Those of DataFusion as they are, ours as external ones.
+    pub async fn over(
+        engine: &Engine,
+        state: SessionState,
+        logical: &LogicalPlan,
+        query: QueryContext,
+    ) -> PlanResult<PlannedQuery> {
+        let (marked, plan) = merge_plan(&state, logical).await?;
+        let schema = client_schema(marked.plan.schema().as_arrow());
+        Ok(PlannedQuery { schema, plan, state, query, engine: engine.clone() })
+    }
+
     /// The schema that clients see, the same wherever it is told.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -319,7 +341,7 @@ impl PlannedQuery {
 async fn forward(
     mut rows: SendableRecordBatchStream,
     schema: SchemaRef,
-    sender: mpsc::Sender<datafusion::error::Result<RecordBatch>>,
+    sender: mpsc::Sender<PlanResult<RecordBatch>>,
     cancel: CancellationToken,
 ) {
     loop {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod answers;
+mod datafusion_slt;
 mod house;
 mod near;
 mod plans;

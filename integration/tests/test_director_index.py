@@ -79,7 +79,7 @@ def check(cluster: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str, sql: s
     ours = sql.replace("FROM ", f"FROM ids_{suffix}.")
     with cluster.flight() as flight:
         answer = flight.query(ours)
-    expected = duck.execute(sql).to_arrow_table()
+    expected = duck.sql(sql).to_arrow_table()
     assert_same_rows(answer, expected)
     chosen, total = cluster.chunks_of(ours)
     assert chosen <= most_chunks < total, (sql[:200], chosen, total)
@@ -119,7 +119,7 @@ def test_lists(index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str,
 
 def test_a_list_as_long_as_may_be(index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str, tables: dict[str, pa.Table]) -> None:
     """All of its ids are in one chunk, which alone is read."""
-    near = duck.execute("SELECT id FROM object WHERE dec > 89").to_arrow_table().column("id").to_pylist()
+    near = duck.sql("SELECT id FROM object WHERE dec > 89").to_arrow_table().column("id").to_pylist()
     absent = [3 + 1_000_003 * n for n in range(99_000)]
     sql = f"SELECT id, mag FROM object WHERE id IN ({listed(near + absent)})"
     assert check(index_sky, duck, suffix, sql, 30) == len(near) > 0
@@ -134,5 +134,5 @@ def test_what_the_index_does_not_know(index_sky: Cluster, duck: duckdb.DuckDBPyC
     ]:
         with index_sky.flight() as flight:
             answer = flight.query(sql.replace("FROM ", f"FROM ids_{suffix}."))
-        assert_same_rows(answer, duck.execute(sql).to_arrow_table())
+        assert_same_rows(answer, duck.sql(sql).to_arrow_table())
         assert answer.column("n")[0].as_py() > 0

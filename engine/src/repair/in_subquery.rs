@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, Spans};
 use datafusion::config::ConfigOptions;
@@ -27,6 +28,7 @@ impl AnalyzerRule for InSubqueryRule {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let names = AliasGenerator::new();
         plan.transform_up_with_subqueries(|plan| {
             let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
             if !has_in_subquery(&filter.predicate)? {
@@ -34,7 +36,7 @@ impl AnalyzerRule for InSubqueryRule {
             }
             let conditions = split_conjunction_owned(filter.predicate)
                 .into_iter()
-                .map(|condition| rewritten(condition, filter.input.schema()))
+                .map(|condition| rewritten(condition, filter.input.schema(), &names))
                 .collect::<Result<Vec<_>>>()?;
             let predicate = conjunction(conditions).unwrap_or_else(|| lit(true));
             Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
@@ -48,7 +50,7 @@ fn has_in_subquery(expr: &Expr) -> Result<bool> {
 }
 
 /// One of the conditions that all must be true.
-fn rewritten(condition: Expr, schema: &DFSchema) -> Result<Expr> {
+fn rewritten(condition: Expr, schema: &DFSchema, names: &AliasGenerator) -> Result<Expr> {
     let condition = match condition {
         Expr::Not(inner) => match *inner {
             Expr::InSubquery(inner) => Expr::InSubquery(InSubquery { negated: !inner.negated, ..inner }),
@@ -60,7 +62,7 @@ fn rewritten(condition: Expr, schema: &DFSchema) -> Result<Expr> {
         Expr::InSubquery(ref only) if !only.negated || only.subquery.outer_ref_columns.is_empty() => Ok(condition),
         other => other
             .transform_up(|e| match e {
-                Expr::InSubquery(found) => three_valued(found, schema).map(Transformed::yes),
+                Expr::InSubquery(found) => three_valued(found, schema, names).map(Transformed::yes),
                 other => Ok(Transformed::no(other)),
             })
             .data(),
@@ -68,23 +70,26 @@ fn rewritten(condition: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 /// The same with EXISTS.
-fn three_valued(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
+fn three_valued(found: InSubquery, schema: &DFSchema, names: &AliasGenerator) -> Result<Expr> {
     // What names a query still further out is for the planner to refuse.
     if found.expr.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))? || found.expr.is_volatile() {
         return Ok(Expr::InSubquery(found));
     }
-    let rows = found.subquery.subquery.as_ref();
-    let (qualifier, field) = rows.schema().qualified_field(0);
+    // Under a name of its own: the query around may read the same table, and the planner would take one
+    // column for the other.
+    let rows = LogicalPlanBuilder::from(found.subquery.subquery.as_ref().clone()).alias(names.next("in_subquery"))?;
+    let subquery = Subquery { subquery: Arc::new(rows.build()?), ..found.subquery };
+    let (qualifier, field) = subquery.subquery.schema().qualified_field(0);
     let listed = Expr::Column(Column::from((qualifier, field)));
     let (value_may_be_null, listed_may_be_null) = (found.expr.nullable(schema)?, field.is_nullable());
     let outer_value = seen_from_within((*found.expr).clone(), schema)?;
-    let matches = exists(&found.subquery, Some(outer_value.eq(listed.clone())))?;
+    let matches = exists(&subquery, Some(outer_value.eq(listed.clone())))?;
     let mut unknown = Vec::new();
     if value_may_be_null {
-        unknown.push(found.expr.as_ref().clone().is_null().and(exists(&found.subquery, None)?));
+        unknown.push(found.expr.as_ref().clone().is_null().and(exists(&subquery, None)?));
     }
     if listed_may_be_null {
-        unknown.push(exists(&found.subquery, Some(listed.is_null()))?);
+        unknown.push(exists(&subquery, Some(listed.is_null()))?);
     }
     let is_in = match unknown.into_iter().reduce(Expr::or) {
         None => matches,

@@ -25,6 +25,15 @@ async fn in_below_or_and_not_has_three_values() {
     check(&house, "SELECT x FROM {a} WHERE (k IN (SELECT k FROM {b} WHERE y > 999)) = false", &["10", "20", "30"])
         .await;
     check(&house, "SELECT x FROM {a} WHERE k NOT IN (SELECT k FROM {b} WHERE y < 300) OR x < 0", &["10"]).await;
+    // The query and its sub-query read the same table.
+    let odd =
+        "SELECT count(*) FROM source WHERE (\"objectId\" IN (SELECT \"objectId\" FROM source WHERE mag < 0)) IS FALSE";
+    let all = house.ask("SELECT count(*) FROM source").await.unwrap();
+    check(&house, odd, &[&all[0]]).await;
+    let own =
+        "SELECT count(*) FROM filter WHERE NOT (band IN (SELECT band FROM filter WHERE band = 'g') AND wavelength > 0)";
+    let others = house.ask("SELECT count(*) FROM filter WHERE band <> 'g'").await.unwrap();
+    check(&house, own, &[&others[0]]).await;
     check(&house, "SELECT x FROM {a} WHERE CASE WHEN k IN (SELECT k FROM {b}) THEN false ELSE x = 10 END", &["10"])
         .await;
 }

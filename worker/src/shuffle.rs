@@ -15,7 +15,9 @@ use skyflight_engine::frames::{encode_batch, encode_schema};
 use skyflight_engine::shuffle::host::{ChunkFiles, RunningStage};
 use skyflight_proto::task_message::Body as Mark;
 use skyflight_proto::ticket::Body;
-use skyflight_proto::{BatchMark, ChunkTrailer, Digest, FileKind, PartitionTicket, ScanCounters, TaskDone, Ticket};
+use skyflight_proto::{
+    BatchMark, ChunkTrailer, Digest, FailureKind, FileKind, PartitionTicket, ScanCounters, TaskDone, Ticket,
+};
 use skyflight_sky::ChunkId;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
@@ -67,7 +69,10 @@ pub(crate) async fn hold(
     debug!(%query, "a stage's task begins");
     let held = async move {
         // Messages have no meaning here, only their end has.
-        let ended = async { while asked.message().await?.is_some() {} Ok::<_, Status>(()) };
+        let ended = async {
+            while asked.message().await?.is_some() {}
+            Ok::<_, Status>(())
+        };
         tokio::select! {
             ended = ended => ended?,
             () = stop.cancelled() => return Err(WorkerError::ShuttingDown.into()),
@@ -102,7 +107,10 @@ async fn supervise(worker: Arc<Worker>, rows: SendableRecordBatchStream, output:
             output.finish(mark(Mark::Done(TaskDone { totals: Some(totals), chunks: 1 }))).await;
         }
         Err(error) => {
-            if !worker.stop.is_cancelled() {
+            // Who cancels knows why; anything else is news.
+            if worker.stop.is_cancelled() || error.kind() == FailureKind::Cancelled {
+                debug!(%error, "a partition was cancelled");
+            } else {
                 warn!(%error, "a partition failed");
             }
             output.fail(error).await;
@@ -125,8 +133,7 @@ async fn send(worker: &Worker, mut rows: SendableRecordBatchStream, output: &Out
         }
     }
     let totals = ScanCounters { rows_sent: sent, ..ScanCounters::default() };
-    let trailer =
-        ChunkTrailer { chunk_index: 0, rows: sent, batches, digest: digest.finish(), counters: Some(totals) };
+    let trailer = ChunkTrailer { chunk_index: 0, rows: sent, batches, digest: digest.finish(), counters: Some(totals) };
     output.pass(mark(Mark::Trailer(trailer))).await?;
     Ok(totals)
 }

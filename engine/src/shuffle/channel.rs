@@ -117,8 +117,7 @@ impl WorkerChannel for StageChannel {
             address: request.target_worker_url.to_string(),
         };
         let signed = self.channels.asker.sign(Body::Stage(ticket));
-        let first =
-            FlightData { flight_descriptor: Some(FlightDescriptor::new_cmd(signed)), ..FlightData::default() };
+        let first = FlightData { flight_descriptor: Some(FlightDescriptor::new_cmd(signed)), ..FlightData::default() };
         let (mut client, place) = self.channels.lines.client(&self.address).map_err(into_plan_error)?;
         if let Some(counters) = &self.channels.counters {
             QueryCounters::add(&counters.streams, 1);

@@ -121,7 +121,8 @@ fn given(node: &Arc<dyn ExecutionPlan>) -> Volume {
     let width = row_bytes(node.as_ref());
     // A node that cannot tell is asked no further: its inputs can.
     let statistics = StatisticsContext::new().compute(node.as_ref(), &StatisticsArgs::new()).ok();
-    let known = statistics.and_then(|s| Some((*s.num_rows.get_value()? as u64, s.total_byte_size.get_value().copied())));
+    let known =
+        statistics.and_then(|s| Some((*s.num_rows.get_value()? as u64, s.total_byte_size.get_value().copied())));
     if let Some((rows, bytes)) = known {
         return Volume { rows, bytes: bytes.map_or(rows.saturating_mul(width), |bytes| bytes as u64) };
     }

@@ -22,7 +22,8 @@ use datafusion::physical_plan::{
 };
 use datafusion::prelude::SessionConfig;
 use datafusion_distributed::{
-    DistributedExt, NetworkCoalesceExec, RouteTasksEvent, RouteTasksEventResponse, SessionStateBuilderExt, display_plan_ascii,
+    DistributedExt, NetworkCoalesceExec, RouteTasksEvent, RouteTasksEventResponse, SessionStateBuilderExt,
+    display_plan_ascii,
 };
 use futures::{StreamExt, TryStreamExt};
 use skyflight_proto::FailureKind;
@@ -188,10 +189,8 @@ async fn distributed(staged: Staged, config: SessionConfig) -> Result<(Arc<dyn E
         .with_query_planner(Arc::new(Planned(plan)))
         .with_distributed_planner()
         .build();
-    let nothing = LogicalPlan::EmptyRelation(EmptyRelation {
-        produce_one_row: false,
-        schema: Arc::new(DFSchema::empty()),
-    });
+    let nothing =
+        LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(DFSchema::empty()) });
     let plan = state.query_planner().create_physical_plan(&nothing, &state).await?;
     Ok((plan, state.config().clone().with_distributed_metrics_collection(false)?))
 }
@@ -223,7 +222,9 @@ fn with_config(context: &TaskContext, config: SessionConfig) -> TaskContext {
 /// True for a failure that another run may not meet.
 fn may_pass(error: &EngineError) -> bool {
     match error.kind() {
-        FailureKind::Unavailable | FailureKind::Internal | FailureKind::DataLoss | FailureKind::DeadlineExceeded => true,
+        FailureKind::Unavailable | FailureKind::Internal | FailureKind::DataLoss | FailureKind::DeadlineExceeded => {
+            true
+        }
         FailureKind::BadRequest
         | FailureKind::PermissionDenied
         | FailureKind::NotFound

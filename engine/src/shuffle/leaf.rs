@@ -139,8 +139,12 @@ impl ExecutionPlan for StageLeafExec {
             .get_extension::<StageContext>()
             .ok_or_else(|| internal_datafusion_err!("a leaf of a stage ran outside a worker"))?;
         let schema = self.properties.eq_properties.schema();
-        let lane =
-            Lane { leaf: Arc::clone(&self.run), chunks: Arc::clone(&self.chunks), fragment: self.fragment.clone(), stage };
+        let lane = Lane {
+            leaf: Arc::clone(&self.run),
+            chunks: Arc::clone(&self.chunks),
+            fragment: self.fragment.clone(),
+            stage,
+        };
         let runs = futures::stream::unfold(lane, |lane| async move { lane.next().map(|run| (run, lane)) });
         let rows = runs.map_ok(rows_of).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows)))

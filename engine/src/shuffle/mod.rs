@@ -70,9 +70,10 @@ impl FromStr for ShuffleMode {
 
     fn from_str(text: &str) -> Result<Self> {
         let modes = [ShuffleMode::Auto, ShuffleMode::Always, ShuffleMode::Never];
-        modes.into_iter().find(|mode| text.eq_ignore_ascii_case(mode.name())).ok_or_else(|| {
-            EngineError::Invalid(format!("shuffle is auto, always or never, not {text:?}"))
-        })
+        modes
+            .into_iter()
+            .find(|mode| text.eq_ignore_ascii_case(mode.name()))
+            .ok_or_else(|| EngineError::Invalid(format!("shuffle is auto, always or never, not {text:?}")))
     }
 }
 

@@ -6,8 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use skyflight_proto::{
     BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind, FileReceipt,
-    ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef, StageTask,
-    StageTicket, StatementTicket, TaskDone, TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message, ticket,
+    ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef,
+    StageTask, StageTicket, StatementTicket, TaskDone, TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message,
+    ticket,
 };
 
 fn text() -> impl Strategy<Value = String> {

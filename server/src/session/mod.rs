@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn a_header_says_whether_to_shuffle() {
-        for (text, mode) in [("always", ShuffleMode::Always), (" Never", ShuffleMode::Never), ("auto", ShuffleMode::Auto)] {
+        for (text, mode) in
+            [("always", ShuffleMode::Always), (" Never", ShuffleMode::Never), ("auto", ShuffleMode::Auto)]
+        {
             let caller = sessions().caller(&headers(&[("x-skyflight-shuffle", text)])).unwrap();
             assert_eq!(caller.shuffle, Some(mode));
         }

@@ -169,7 +169,8 @@ impl Sky {
             runtime: planning().handle().clone(),
         };
         let engine = Engine::new(config, Arc::new(store), Arc::clone(&recorder) as _).unwrap();
-        let options = SessionOptions { user: "tester".into(), default_database: Some("dr1".into()), ..Default::default() };
+        let options =
+            SessionOptions { user: "tester".into(), default_database: Some("dr1".into()), ..Default::default() };
         let session = engine.session(options).await.unwrap();
         let planned = session.plan(sql, QueryContext::new("tester")).await.unwrap();
         if let Some(request) = planned.relay().unwrap() {

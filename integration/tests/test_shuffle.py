@@ -24,6 +24,7 @@ from skyflight_testing.faults import Running, sorted_rows
 from skyflight_testing.random_tables import DATABASES, Survey, make_survey
 from skyflight_testing.settings import FULL, SEED
 from skyflight_testing.tables import director, healpix
+from test_random import AREAS
 
 KILLS = 60 if FULL else 8
 #: Rows of the table that is big enough to be killed in.
@@ -36,7 +37,7 @@ SHUFFLED = {
     "group by expression": "SELECT visit % 7 AS v, good, avg(flux) AS f FROM {d}.Source GROUP BY visit % 7, good",
     "having": "SELECT visit, count(*) AS n FROM {d}.Source GROUP BY visit HAVING count(*) > 15",
     "distinct": "SELECT DISTINCT band, filterId, good FROM {d}.Source",
-    "count distinct": "SELECT count(DISTINCT objectId) AS o, count(DISTINCT band) AS b, count(*) AS n FROM {d}.Source",
+    "count distinct": "SELECT count(DISTINCT objectId) AS o, max(flux) AS m FROM {d}.Source",
     "count distinct by": "SELECT band, count(DISTINCT objectId) AS o, count(DISTINCT visit) AS v FROM {d}.Source GROUP BY band",
     "median": "SELECT band, median(flux) AS m FROM {d}.Source WHERE flux IS NOT NULL GROUP BY band",
     "grouping sets": "SELECT band, flags, count(*) AS n FROM {d}.Source GROUP BY ROLLUP (band, flags)",
@@ -70,6 +71,7 @@ SHUFFLED = {
         "SELECT sourceId, count(flux) OVER (PARTITION BY band ORDER BY sourceId, taken NULLS LAST ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING) AS c "
         "FROM {d}.Source"
     ),
+    "window over all": "SELECT sourceId, row_number() OVER (ORDER BY sourceId, taken NULLS LAST, flux NULLS LAST) AS r FROM {d}.Source",
     "union": "SELECT visit, flags FROM {d}.Source UNION SELECT visit, flags FROM {d}.ForcedSource",
     "union all of groups": (
         "SELECT 'source' AS what, visit, count(*) AS n FROM {d}.Source GROUP BY visit "
@@ -97,8 +99,16 @@ MERGED = {
         "SELECT kind, count(*) AS n FROM {d}.Object WHERE ra BETWEEN 11.00001 AND 11.00002 AND dec BETWEEN 60.00001 AND 60.00002 GROUP BY kind",
         "worker holds",
     ),
-    "window over all": ("SELECT sourceId, row_number() OVER (ORDER BY sourceId, taken NULLS LAST, flux NULLS LAST) AS r FROM {d}.Alert a "
-                        "JOIN {d}.Source s ON false", "."),
+    "several count distinct": ("SELECT count(DISTINCT objectId) AS o, count(DISTINCT band) AS b, count(*) AS n FROM {d}.Source", "nothing in it"),
+    "not in": ("SELECT objectId FROM {d}.Object WHERE epochs NOT IN (SELECT visit FROM {d}.Source WHERE visit IS NOT NULL)", "cannot be divided"),
+    "the value of a sub-query": (
+        "SELECT visit, count(*) AS n FROM {d}.Source WHERE flux > (SELECT avg(flux) FROM {d}.Source) GROUP BY visit", "cannot be divided",
+    ),
+    "cross join": ("SELECT count(*) AS n FROM {d}.Filter f CROSS JOIN {d}.Object o", "nothing in it"),
+    "near": (
+        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o JOIN {d}.Source s ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) GROUP BY kind",
+        "cannot be divided",
+    ),
 }  # fmt: skip
 
 
@@ -119,6 +129,7 @@ def cluster(survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def duck(survey: Survey) -> Duck:
     oracle = Duck()
+    oracle.connection.execute(AREAS)
     survey.add_to(oracle)
     return oracle
 
@@ -147,7 +158,7 @@ def test_as_duckdb(cluster: Cluster, duck: Duck, name: str) -> None:
             ours = client.query(sql, timeout_s=120)
         theirs = duck.query(sql)
         assert theirs.num_rows > 0, "the query tests nothing"
-        assert_same_rows(ours, theirs, ordered="ORDER BY" in name.upper() or name.startswith("limit"))
+        assert_same_rows(ours, theirs, ordered=name.startswith(("order by", "limit")))
 
 
 @pytest.mark.parametrize("name", MERGED)
@@ -220,7 +231,7 @@ def test_strangers_are_refused(cluster: Cluster) -> None:
 
 PROBES = {
     "groups": "SELECT count(*) AS groups, sum(n) AS n, max(k) AS k FROM (SELECT k, count(*) AS n FROM d.T GROUP BY k)",
-    "distinct": "SELECT count(DISTINCT k) AS k, count(DISTINCT id) AS i FROM d.T",
+    "distinct": "SELECT count(DISTINCT k) AS k, max(id) AS i FROM d.T",
     "join": "SELECT count(*) AS n, sum(a.id) AS s, max(b.id) AS m FROM d.T a JOIN d.T b ON a.k = b.id",
     "sort": "SELECT k, id FROM d.T ORDER BY k DESC, id LIMIT 5 OFFSET 30000",
 }

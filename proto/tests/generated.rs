@@ -34,10 +34,10 @@ fn generated_code_is_what_the_proto_file_says() {
     let path = Path::new("src/generated.rs");
     let fresh = generate();
     if std::env::var_os("SKYFLIGHT_REGENERATE").is_some() {
-        std::fs::write(&path, &fresh).unwrap();
+        std::fs::write(path, &fresh).unwrap();
         return;
     }
-    let kept = std::fs::read_to_string(&path).unwrap();
+    let kept = std::fs::read_to_string(path).unwrap();
     if kept != fresh {
         let line = kept.lines().zip(fresh.lines()).take_while(|(kept, fresh)| kept == fresh).count() + 1;
         panic!(

@@ -15,7 +15,9 @@ use skyflight_engine::frames::{encode_batch, encode_schema};
 use skyflight_engine::shuffle::host::{ChunkFiles, RunningStage};
 use skyflight_proto::task_message::Body as Mark;
 use skyflight_proto::ticket::Body;
-use skyflight_proto::{BatchMark, ChunkTrailer, Digest, FileKind, PartitionTicket, ScanCounters, TaskDone, Ticket};
+use skyflight_proto::{
+    BatchMark, ChunkTrailer, Digest, FailureKind, FileKind, PartitionTicket, ScanCounters, TaskDone, Ticket,
+};
 use skyflight_sky::ChunkId;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
@@ -105,7 +107,10 @@ async fn supervise(worker: Arc<Worker>, rows: SendableRecordBatchStream, output:
             output.finish(mark(Mark::Done(TaskDone { totals: Some(totals), chunks: 1 }))).await;
         }
         Err(error) => {
-            if !worker.stop.is_cancelled() {
+            // Who cancels knows why; anything else is news.
+            if worker.stop.is_cancelled() || error.kind() == FailureKind::Cancelled {
+                debug!(%error, "a partition was cancelled");
+            } else {
                 warn!(%error, "a partition failed");
             }
             output.fail(error).await;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use parking_lot::Mutex;
@@ -27,6 +27,8 @@ const HTTP2_FRAME_BYTES: u32 = 256 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A worker that answers no HTTP/2 ping for so long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// A connection without streams is closed after this long.
+const IDLE_AGE: Duration = Duration::from_secs(120);
 
 /// The open connections, by address.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub(crate) struct Lines {
 struct Line {
     channel: Channel,
     streams: Arc<()>,
+    used: Instant,
 }
 
 /// A stream's place on its connection, until dropped.
@@ -57,14 +60,19 @@ impl Lines {
     /// again after it has broken.
     pub(super) fn client(&self, address: &str) -> Result<(FlightServiceClient<Channel>, Place)> {
         let mut routes = self.routes.lock();
-        // Connections that nobody uses are closed when another is looked for.
-        routes.retain(|known, lines| known == address || lines.iter().any(Line::is_used));
+        routes.retain(|_, lines| {
+            lines.retain(|line| !line.is_idle());
+            !lines.is_empty()
+        });
         let lines = routes.entry(address.to_owned()).or_default();
-        let free = lines.iter().find(|line| Arc::strong_count(&line.streams) <= STREAMS_PER_CONNECTION as usize);
+        let free = lines.iter_mut().find(|line| Arc::strong_count(&line.streams) <= STREAMS_PER_CONNECTION as usize);
         let (channel, streams) = match free {
-            Some(line) => (line.channel.clone(), Arc::clone(&line.streams)),
+            Some(line) => {
+                line.used = Instant::now();
+                (line.channel.clone(), Arc::clone(&line.streams))
+            }
             None => {
-                let line = Line { channel: self.connect(address)?, streams: Arc::new(()) };
+                let line = Line { channel: self.connect(address)?, streams: Arc::new(()), used: Instant::now() };
                 let found = (line.channel.clone(), Arc::clone(&line.streams));
                 lines.push(line);
                 found
@@ -94,7 +102,7 @@ impl Lines {
 }
 
 impl Line {
-    fn is_used(&self) -> bool {
-        Arc::strong_count(&self.streams) > 1
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.streams) == 1 && self.used.elapsed() > IDLE_AGE
     }
 }

@@ -134,7 +134,7 @@ async fn ranges_hold_every_trixel_of_a_region() {
             let bytes = bytes.replace("$n", &most.to_string());
             let sql = format!(
                 "WITH ranges AS ({ranges}), b AS (SELECT {bytes} AS b), \
-                 n AS (SELECT row_number() OVER (ORDER BY lo) - 1 AS i, lo, hi FROM ranges) \
+                 n AS (SELECT CAST(row_number() OVER (ORDER BY lo) - 1 AS BIGINT) AS i, lo, hi FROM ranges) \
                  SELECT count(*), sum(CASE WHEN scisql_extractInt64(b, 2 * i + 2) IS NULL THEN 1 ELSE 0 END), sum(CASE WHEN scisql_extractInt64(b, 2 * i) = lo \
                  AND scisql_extractInt64(b, 2 * i + 1) = hi THEN 1 ELSE 0 END) FROM n, b"
             );

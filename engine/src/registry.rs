@@ -5,11 +5,11 @@ use std::sync::Arc;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 
-use crate::functions::scalar_functions;
+use crate::functions::{aggregate_functions, scalar_functions};
 use crate::guard::limited_functions;
 
 /// A state with DataFusion's functions, bounded where their result can outgrow their input, and
-/// the functions of the sky.
+/// the functions of the sky, aggregates among them.
 pub(crate) fn state_builder(config: SessionConfig) -> SessionStateBuilder {
     let mut builder = SessionStateBuilder::new_with_default_features().with_config(plain_types(config));
     // Neither files nor formats are reachable from SQL.
@@ -19,6 +19,7 @@ pub(crate) fn state_builder(config: SessionConfig) -> SessionStateBuilder {
     let registered = functions.iter().map(|f| (f.name().to_string(), Arc::clone(f))).collect();
     functions.extend(limited_functions(&registered));
     functions.extend(scalar_functions());
+    builder.aggregate_functions().get_or_insert_default().extend(aggregate_functions());
     builder
 }
 

@@ -25,8 +25,8 @@ pub use epoch::Astrometry;
 pub use error::SkyError;
 pub use frame::{GalacticPosition, galactic_to_icrs, icrs_to_galactic};
 pub use healpix::{
-    DensityMap, Healpix, adaptive_cells, cell_nuniq, healpix_center, healpix_index, healpix_neighbours,
-    healpix_nested_range29, nuniq_cell,
+    DensityMap, Healpix, adaptive_cells, cell_nuniq, healpix_bounds, healpix_center, healpix_corners, healpix_index,
+    healpix_neighbours, healpix_nested_range29, nuniq_cell,
 };
 pub use htm::{htm_id, htm_level, htm_ranges};
 pub use position::{Position, UnitVector, position_angle, separation};

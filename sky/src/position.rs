@@ -127,7 +127,8 @@ impl UnitVector {
     }
 }
 
-fn cross(a: UnitVector, b: UnitVector) -> UnitVector {
+/// The vector product, at right angles to both; its length is the sine of the angle between them.
+pub(crate) fn cross(a: UnitVector, b: UnitVector) -> UnitVector {
     UnitVector { x: a.y * b.z - a.z * b.y, y: a.z * b.x - a.x * b.z, z: a.x * b.y - a.y * b.x }
 }
 
@@ -138,7 +139,8 @@ fn norm(v: UnitVector) -> f64 {
 /// Below this length (about 0.2 nanoarcsec) a difference of unit vectors is rounding error.
 const VANISHING: f64 = 1e-15;
 
-fn normalised(v: UnitVector) -> Option<UnitVector> {
+/// The direction of a vector; none where it vanishes.
+pub(crate) fn normalised(v: UnitVector) -> Option<UnitVector> {
     let length = norm(v);
     (length > VANISHING).then(|| UnitVector { x: v.x / length, y: v.y / length, z: v.z / length })
 }

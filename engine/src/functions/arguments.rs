@@ -1,7 +1,9 @@
 //! Arguments of the sky functions: which types are taken, how columns of numbers are read without
 //! copying, and what is known of an argument when a statement is planned.
 
-use datafusion::arrow::array::{Array, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, PrimitiveArray};
+use datafusion::arrow::array::{
+    Array, ArrowPrimitiveType, AsArray, BinaryArray, Float64Array, Int64Array, PrimitiveArray,
+};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::error::DataFusionError;
@@ -105,6 +107,45 @@ impl<'a> Integers<'a> {
     }
 }
 
+/// The type that bytes are coerced to.
+pub(super) fn bytes_type(function: &str, index: usize, given: &DataType) -> Result<DataType> {
+    let is_bytes = matches!(
+        given,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) | DataType::Null
+    );
+    if is_bytes {
+        return Ok(DataType::Binary);
+    }
+    plan_err!("{function} takes bytes as argument {}, not {given}", index + 1)
+}
+
+/// One argument of bytes.
+pub(super) enum Bytes<'a> {
+    Constant(Option<&'a [u8]>),
+    Column(&'a BinaryArray),
+}
+
+impl<'a> Bytes<'a> {
+    /// Views a value that was coerced to Binary.
+    pub(super) fn read(value: &'a ColumnarValue) -> Result<Self> {
+        match value {
+            ColumnarValue::Scalar(ScalarValue::Binary(value)) => Ok(Bytes::Constant(value.as_deref())),
+            ColumnarValue::Scalar(other) => Err(wrong_type("Binary", &other.data_type())),
+            ColumnarValue::Array(array) => {
+                array.as_binary_opt::<i32>().map(Bytes::Column).ok_or_else(|| wrong_type("Binary", array.data_type()))
+            }
+        }
+    }
+
+    /// The bytes in `row`, `None` for NULL.
+    pub(super) fn get(&self, row: usize) -> Option<&'a [u8]> {
+        match self {
+            Bytes::Constant(value) => *value,
+            Bytes::Column(array) => array.is_valid(row).then(|| array.value(row)),
+        }
+    }
+}
+
 /// Two arguments that are a position; worked out once when both are constant.
 pub(super) enum Positions<'a> {
     Constant(Option<Position>),
@@ -168,9 +209,15 @@ pub(crate) fn scalar_number(scalar: &ScalarValue) -> Option<f64> {
 /// The number a constant expression has, however it is spelled; `None` for NULL, and for what
 /// cannot be known before the query runs.
 pub(crate) fn constant_number(expr: &Expr) -> Option<f64> {
+    scalar_number(&constant(expr)?)
+}
+
+/// The value of a constant expression, however it is spelled; `None` for what cannot be known
+/// before the query runs.
+pub(super) fn constant(expr: &Expr) -> Option<ScalarValue> {
     match expr {
-        Expr::Literal(scalar, _) => scalar_number(scalar),
-        Expr::Alias(alias) => constant_number(&alias.expr),
+        Expr::Literal(scalar, _) => Some(scalar.clone()),
+        Expr::Alias(alias) => constant(&alias.expr),
         _ if has_inputs(expr) => None,
         _ => {
             let context = SimplifyContext::default();
@@ -178,7 +225,7 @@ pub(crate) fn constant_number(expr: &Expr) -> Option<f64> {
             let simplifier = ExprSimplifier::new(context);
             let folded = simplifier.coerce(expr.clone(), &schema).and_then(|e| simplifier.simplify(e)).ok()?;
             match folded {
-                Expr::Literal(scalar, _) => scalar_number(&scalar),
+                Expr::Literal(scalar, _) => Some(scalar),
                 _ => None,
             }
         }

@@ -1,7 +1,7 @@
-//! `CONTAINS` and `INTERSECTS` of ADQL between a point and a region.
+//! `CONTAINS` and `INTERSECTS` of ADQL.
 //!
-//! Where the geometries are written in place, which is nearly always, the planner replaces the call
-//! by a test of numbers that builds no geometry and from which chunks are pruned.
+//! Where a point and a region are written in place, which is nearly always, the planner replaces the
+//! call by a test of numbers that builds no geometry and from which chunks are pruned.
 
 use std::sync::Arc;
 
@@ -13,18 +13,20 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use skyflight_sky::Region;
 
 use super::arguments::map_rows;
 use super::docs;
 use super::footprint::{Footprint, RegionTest};
-use super::geometry::{Geometries, GeometryExpr, Shape, geometry_type, is_geometry};
+use super::geometry::{Geometries, GeometryExpr, Shape, geometry_type, is_geometry, region};
 use super::membership::{PointIn, contains_once};
 
-/// 1 where the point lies in the region, else 0; NULL where either is NULL.
+/// 1 where the point lies in the region, or the regions have a position in common, else 0; NULL where
+/// either is NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Contains {
     name: &'static str,
-    /// Whether the point may be either argument.
+    /// Whether the arguments may be exchanged, and both be regions or points.
     symmetric: bool,
     signature: Signature,
 }
@@ -36,7 +38,7 @@ impl Contains {
         Contains { name: "contains", symmetric: false, signature: Signature::user_defined(Volatility::Immutable) }
     }
 
-    /// `INTERSECTS(point, region)` or `INTERSECTS(region, point)`.
+    /// `INTERSECTS` of any two geometries.
     pub(super) fn intersects() -> Self {
         Contains { name: "intersects", symmetric: true, signature: Signature::user_defined(Volatility::Immutable) }
     }
@@ -128,10 +130,12 @@ impl ScalarUDFImpl for Contains {
                 Err(problem) => return exec_err!("{}: {problem}", self.name),
             }
         }
+        let common = self.symmetric.then(|| Overlaps::new(&first, &second));
         let mut misuse = None;
         let result = map_rows::<Int32Type>(&args, |row| {
             let (a, b) = (first.get(row)?, second.get(row)?);
             match (&ready, Pair::of(a, b, self.symmetric)) {
+                (_, None) if self.symmetric => common.as_ref()?.get(a, b).map(i32::from),
                 (_, None) => {
                     misuse = Some((a.0, b.0));
                     None
@@ -158,6 +162,32 @@ impl Contains {
             _ => t.is_string(),
         };
         self.name == "contains" && types.iter().any(is_string)
+    }
+}
+
+/// Whether two geometries have a position in common, those that are the same for all rows made ready once.
+struct Overlaps {
+    first: Option<Region>,
+    second: Option<Region>,
+}
+
+impl Overlaps {
+    fn new(first: &Geometries, second: &Geometries) -> Self {
+        let ready = |given: &Geometries| {
+            let (shape, numbers) = given.get(0).filter(|_| given.is_constant())?;
+            region(shape, numbers)
+        };
+        Overlaps { first: ready(first), second: ready(second) }
+    }
+
+    /// `None` where a geometry is none.
+    fn get(&self, a: (Shape, &[f64]), b: (Shape, &[f64])) -> Option<bool> {
+        match (&self.first, &self.second) {
+            (Some(first), Some(second)) => first.intersects(second),
+            (Some(first), None) => first.intersects(&region(b.0, b.1)?),
+            (None, Some(second)) => region(a.0, a.1)?.intersects(second),
+            (None, None) => region(a.0, a.1)?.intersects(&region(b.0, b.1)?),
+        }
     }
 }
 

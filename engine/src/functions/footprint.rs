@@ -140,6 +140,11 @@ impl RegionTest {
         Ok(RegionTest { region, cap: footprint.cap(parameters) })
     }
 
+    /// A polygon that is not given by numbers.
+    pub(super) fn of_polygon(polygon: ConvexPolygon) -> Self {
+        RegionTest { region: Region::Polygon(polygon), cap: None }
+    }
+
     /// Whether (ra, dec), in degrees, lies in the region; `None` when it is no position.
     ///
     /// The answer is that of [`Region::contains`]; the cap only saves work.

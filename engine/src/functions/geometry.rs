@@ -11,6 +11,7 @@ use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{ColumnarValue, Expr, lit};
+use skyflight_sky::Region;
 
 use super::arguments::strip;
 use super::constructors::Constructor;
@@ -124,6 +125,15 @@ impl<'a> Geometries<'a> {
     /// Whether every row is the same geometry.
     pub(super) fn is_constant(&self) -> bool {
         self.constant
+    }
+}
+
+/// The region of a geometry, a point being a circle of radius 0; `None` where the numbers make none.
+pub(super) fn region(shape: Shape, numbers: &[f64]) -> Option<Region> {
+    match (shape.footprint(), numbers) {
+        (Some(footprint), _) => footprint.region(numbers).ok(),
+        (None, &[ra, dec]) => Footprint::Circle.region(&[ra, dec, 0.0]).ok(),
+        (None, _) => None,
     }
 }
 

@@ -145,7 +145,7 @@ impl ScalarUDFImpl for HealpixCenter {
     }
 }
 
-fn check_order(function: &str, arguments: &[Option<&ScalarValue>]) -> Result<()> {
+pub(super) fn check_order(function: &str, arguments: &[Option<&ScalarValue>]) -> Result<()> {
     match arguments.first().and_then(|order| order.and_then(scalar_number)) {
         Some(order) if !(0.0..=29.0).contains(&order) => {
             plan_err!("{function}: there is no HEALPix order {order}; give a whole number from 0 to 29")

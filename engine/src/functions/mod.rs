@@ -5,14 +5,23 @@
 
 mod area_spec;
 mod arguments;
+mod binary;
 mod constructors;
 mod contains;
 mod docs;
+mod epochs;
 mod footprint;
+mod formula;
+mod frames;
 mod geometry;
 mod healpix;
+mod healpix_cells;
+mod htm;
 mod integer_predicate;
+mod measures;
 mod membership;
+mod photometry;
+mod quantile;
 mod region_predicate;
 mod separation;
 mod separation_bound;
@@ -22,7 +31,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub use area_spec::AreaSpecRule;
 pub use integer_predicate::{IntegerPredicateRule, compare_integer_predicates};
@@ -32,12 +41,19 @@ pub(crate) use arguments::{constant_number, scalar_number};
 pub(crate) use separation_bound::{SeparationBound, separation_bound};
 
 use area_spec::AreaSpec;
+use binary::{ExtractInt64, PolygonToBytes};
 use constructors::{Constructor, Coordinate};
 use contains::Contains;
+use epochs::EpochPosition;
 use footprint::Footprint;
+use formula::{NumberFunction, RecordFunction};
 use geometry::Shape;
 use healpix::{HealpixCenter, HealpixIndex};
+use healpix_cells::HealpixCell;
+use htm::{HtmId, HtmLevel, HtmRanges};
+use measures::Measure;
 use membership::PointIn;
+use quantile::Quantile;
 use separation::Angle;
 
 const SHAPES: [Shape; 5] = [Shape::Point, Shape::Circle, Shape::Box, Shape::Polygon, Shape::Ellipse];
@@ -69,7 +85,24 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         ScalarUDF::from(HealpixIndex::new("hpx_nest")),
         ScalarUDF::from(HealpixCenter::ra()),
         ScalarUDF::from(HealpixCenter::dec()),
+        ScalarUDF::from(HealpixCell::neighbours()),
+        ScalarUDF::from(HealpixCell::corners()),
+        ScalarUDF::from(HealpixCell::bounds()),
+        ScalarUDF::from(HtmId::new()),
+        ScalarUDF::from(HtmLevel::new()),
+        ScalarUDF::from(HtmRanges::circle()),
+        ScalarUDF::from(HtmRanges::polygon()),
+        ScalarUDF::from(HtmRanges::geometry()),
+        ScalarUDF::from(PolygonToBytes::new()),
+        ScalarUDF::from(ExtractInt64::new()),
+        ScalarUDF::from(Measure::area()),
+        ScalarUDF::from(Measure::centroid()),
+        ScalarUDF::from(EpochPosition::new()),
     ];
+    let formulas = [photometry::CONVERSIONS, frames::COORDINATES, epochs::NUMBERS];
+    functions.extend(formulas.into_iter().flatten().map(|formula| ScalarUDF::from(NumberFunction::new(formula))));
+    let records = [frames::POSITIONS, epochs::STARS];
+    functions.extend(records.into_iter().flatten().map(|record| ScalarUDF::from(RecordFunction::new(record))));
     functions.extend(SHAPES.map(|shape| ScalarUDF::from(Constructor::new(shape))));
     functions.extend(SHAPES.into_iter().filter_map(PointIn::adql).map(ScalarUDF::from));
     for (scisql, plain, restrictor, footprint) in AREAS {
@@ -78,4 +111,9 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         functions.push(ScalarUDF::from(AreaSpec::new(restrictor, scisql, footprint)));
     }
     functions.into_iter().map(Arc::new).collect()
+}
+
+/// The aggregates of scisql, under lower-case names. A worker needs them by name.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    [Quantile::median(), Quantile::percentile()].map(|quantile| Arc::new(AggregateUDF::from(quantile))).to_vec()
 }

@@ -7,11 +7,12 @@ use std::any::Any;
 use std::borrow::Cow;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use skyflight_sky::{Circle, Degrees, Position, Region};
+use skyflight_sky::{Circle, ConvexPolygon, Degrees, Position, Region};
 
-use super::arguments::{constant_number, has_inputs, strip};
+use super::arguments::{constant, constant_number, has_inputs, strip};
 use super::contains::Contains;
 use super::footprint::Footprint;
 use super::membership::PointIn;
@@ -97,6 +98,11 @@ fn in_list(expr: &Expr, list: &[Expr]) -> Option<RegionPredicate> {
 
 /// The region a sky predicate asks about, which holds the position wherever the predicate is not 0.
 fn membership(expr: &Expr) -> Option<RegionPredicate> {
+    if let Some([ra, dec, bytes]) = PointIn::bytes_call(strip_number_casts(expr)) {
+        let ScalarValue::Binary(Some(bytes)) = constant(bytes)? else { return None };
+        let polygon = ConvexPolygon::from_bytes(&bytes).ok()?;
+        return position_of(ra, dec, Region::Polygon(polygon));
+    }
     let (footprint, numbers) = sky_test(expr)?;
     let [ra, dec, parameters @ ..] = numbers.as_ref() else { return None };
     let parameters: Option<Vec<f64>> = parameters.iter().map(constant_number).collect();
@@ -120,9 +126,9 @@ pub(super) fn sky_test(expr: &Expr) -> Option<(Footprint, Cow<'_, [Expr]>)> {
 /// An upper limit on a separation from a constant position.
 fn within(expr: &Expr, op: Operator, limit: f64) -> Option<RegionPredicate> {
     let ([ra1, dec1, ra2, dec2], scale) = limited_separation(expr, op)?;
-    let constant =
+    let position =
         |ra: &Expr, dec: &Expr| Position::new(Degrees(constant_number(ra)?), Degrees(constant_number(dec)?)).ok();
-    let (center, ra, dec) = match (constant(&ra1, &dec1), constant(&ra2, &dec2)) {
+    let (center, ra, dec) = match (position(&ra1, &dec1), position(&ra2, &dec2)) {
         (Some(center), None) => (center, ra2, dec2),
         (None, Some(center)) => (center, ra1, dec1),
         _ => return None,

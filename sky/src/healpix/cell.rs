@@ -103,6 +103,15 @@ impl Cell {
         sky / (12_u64 << (2 * self.order)) as f64
     }
 
+    /// The corners: south, east, north, west.
+    pub(crate) fn corners(self) -> [Position; 4] {
+        let layer = nested::get(self.order);
+        [Cardinal::S, Cardinal::E, Cardinal::N, Cardinal::W].map(|direction| {
+            let (ra, dec) = layer.vertex(self.index, direction);
+            Position::from_radians(ra, dec)
+        })
+    }
+
     /// A box that holds the cell. Its northern and southern corners have the extreme declinations, its eastern
     /// and western ones the extreme right ascensions, also in the polar caps.
     pub(crate) fn bounds(self) -> RaDecBounds {

@@ -8,6 +8,7 @@ pub(crate) use cell::{Cell, MAX_ORDER, SKY29};
 pub use density::{DensityMap, adaptive_cells};
 pub use scheme::Healpix;
 
+use crate::chunk::RaDecBounds;
 use crate::error::SkyError;
 use crate::position::Position;
 
@@ -36,6 +37,22 @@ pub fn healpix_neighbours(order: u8, index: u64) -> Result<Vec<u64>, SkyError> {
 /// Where the cell does not exist.
 pub fn healpix_center(order: u8, index: u64) -> Result<Position, SkyError> {
     Ok(Cell::new(order, index)?.center())
+}
+
+/// The corners of a cell: south, east, north, west. Its sides are no great circles.
+///
+/// # Errors
+/// Where the cell does not exist.
+pub fn healpix_corners(order: u8, index: u64) -> Result<[Position; 4], SkyError> {
+    Ok(Cell::new(order, index)?.corners())
+}
+
+/// The smallest box of right ascensions and declinations that holds a cell, wider by 1e-9 degrees on each side.
+///
+/// # Errors
+/// Where the cell does not exist.
+pub fn healpix_bounds(order: u8, index: u64) -> Result<RaDecBounds, SkyError> {
+    Ok(Cell::new(order, index)?.bounds())
 }
 
 /// The nested indices at order 29 of a cell's positions: the first, and the one after the last.

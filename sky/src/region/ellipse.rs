@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use crate::angle::{Arcsec, Degrees};
 use crate::cap::{Cap, Relation, SLACK_RAD};
 use crate::error::{SkyError, finite};
-use crate::position::{Position, UnitVector};
+use crate::position::{Position, UnitVector, normalised};
 
 const LARGEST_AXIS_ARCSEC: f64 = 36_000.0;
 
@@ -78,6 +78,41 @@ impl Ellipse {
             sum += 1.0 / (1.0 + (1.0 - q).sqrt());
         }
         self.major_rad * self.minor_rad * sum * TAU / f64::from(STEPS)
+    }
+
+    /// Whether an axis is of length 0, so that no position is in the ellipse.
+    pub(super) fn is_empty(&self) -> bool {
+        self.minor_rad == 0.0
+    }
+
+    /// Whether its axes are more alike than those of the other.
+    pub(super) fn is_rounder_than(&self, other: &Ellipse) -> bool {
+        self.minor_rad * other.major_rad > other.minor_rad * self.major_rad
+    }
+
+    /// A direction on the border, for an angle from 0 to 2π around it.
+    pub(super) fn border(&self, turn: f64) -> UnitVector {
+        let (sine, cosine) = turn.sin_cos();
+        let (x, y) = (self.major_rad * cosine, self.minor_rad * sine);
+        let towards = (1.0 - x * x - y * y).sqrt();
+        let [center, major, minor] = self.frame;
+        let component = |c: f64, a: f64, b: f64| towards * c + x * a + y * b;
+        UnitVector {
+            x: component(center.x, major.x, minor.x),
+            y: component(center.y, major.y, minor.y),
+            z: component(center.z, major.z, minor.z),
+        }
+    }
+
+    /// A direction after the linear map that takes the cone of this ellipse to the round one of 45 degrees about
+    /// the third axis. Great circles stay great circles.
+    ///
+    /// Of a direction (x, y, z) along the axes and the centre, x²/a² + y²/b² ≤ x² + y² + z² with z > 0 says that
+    /// it is in the ellipse: a quadratic cone.
+    pub(super) fn rounded(&self, v: UnitVector) -> Option<UnitVector> {
+        let (x, y, towards) = self.coordinates(v);
+        let stretched = |c: f64, axis: f64| c * (1.0 - axis * axis).sqrt() / axis;
+        normalised(UnitVector { x: stretched(x, self.major_rad), y: stretched(y, self.minor_rad), z: towards })
     }
 
     /// A cap that holds the ellipse: the projection stretches angles by arcsin.

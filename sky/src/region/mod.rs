@@ -3,9 +3,11 @@
 
 mod circle;
 mod ellipse;
+mod intersection;
 mod moc;
 mod moc_fits;
 mod polygon;
+mod polygon_bytes;
 mod ra_dec_range;
 mod sky_box;
 
@@ -71,6 +73,17 @@ impl Region {
             Region::RaDec(_) => return None,
         };
         Some(area_sr.to_degrees().to_degrees())
+    }
+
+    /// The centre: of a circle and an ellipse the position it is drawn about, of a polygon the centre of mass of its
+    /// area. None for the other kinds.
+    pub fn centroid(&self) -> Option<Position> {
+        match self {
+            Region::Circle(circle) => Some(circle.center()),
+            Region::Ellipse(ellipse) => Some(ellipse.center()),
+            Region::Polygon(polygon) => Some(polygon.centroid()),
+            Region::Box(_) | Region::Moc(_) | Region::RaDec(_) | Region::AllSky => None,
+        }
     }
 
     /// How a cap lies to the region.

@@ -1,7 +1,12 @@
 //! The sky functions as SQL runs them, against formulas written again here and published values.
 
 mod areas;
+mod astrometry;
+mod cells;
+mod geometries;
+mod photometry;
 mod predicates;
+mod quantiles;
 mod regions;
 mod values;
 
@@ -24,7 +29,7 @@ use datafusion::sql::parser::Statement;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{AreaSpecRule, IntegerPredicateRule, compare_integer_predicates, scalar_functions};
+use super::{AreaSpecRule, IntegerPredicateRule, aggregate_functions, compare_integer_predicates, scalar_functions};
 use crate::schema::{KIND_KEY, ROLE_KEY};
 
 type Rows = Vec<Vec<ScalarValue>>;
@@ -42,6 +47,9 @@ fn context() -> SessionContext {
     let context = SessionContext::new_with_state(state);
     for function in scalar_functions() {
         context.register_udf(function.as_ref().clone());
+    }
+    for function in aggregate_functions() {
+        context.register_udaf(function.as_ref().clone());
     }
     context
 }
@@ -66,6 +74,62 @@ async fn query(context: &SessionContext, sql: &str) -> Result<Rows, DataFusionEr
         }
     }
     Ok(rows)
+}
+
+/// Asserts that an expression is a number near another.
+#[track_caller]
+fn close(got: Option<f64>, want: f64, tolerance: f64) {
+    let got = got.unwrap();
+    assert!((got - want).abs() <= tolerance, "{got} is not {want}");
+}
+
+/// Asserts what `SELECT <expressions> FROM VALUES` gives where the arguments are columns, and where they are constants:
+/// `expression` names them `$1`, `$2` and so on, and a row of `rows` holds a number or NULL for each and the result,
+/// exact to a share of its size.
+async fn check_numbers(expression: &str, rows: &[(&[Option<f64>], Option<f64>)], share: f64) {
+    let context = context();
+    let literal = |number: &Option<f64>| match number {
+        None => "CAST(NULL AS DOUBLE)".to_owned(),
+        Some(n) if n.is_nan() => "CAST('NaN' AS DOUBLE)".to_owned(),
+        Some(n) if n.is_infinite() => format!("CAST('{}inf' AS DOUBLE)", if *n < 0.0 { "-" } else { "" }),
+        Some(n) => format!("CAST({n:e} AS DOUBLE)"),
+    };
+    let with = |argument: &dyn Fn(usize) -> String, count: usize| {
+        (0..count).rev().fold(expression.to_owned(), |e, i| e.replace(&format!("${}", i + 1), &argument(i)))
+    };
+    let count = rows[0].0.len();
+    let mut values = Vec::new();
+    for (place, (arguments, expected)) in rows.iter().enumerate() {
+        let constants: Vec<String> = arguments.iter().map(literal).collect();
+        let sql = format!("SELECT CAST({} AS DOUBLE)", with(&|i| constants[i].clone(), count));
+        let got = query(&context, &sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        assert_number(&got[0][0], *expected, share, &sql);
+        values.push(format!("({place}, {})", constants.join(", ")));
+    }
+    let names: Vec<String> = (0..count).map(|i| format!("a{i}")).collect();
+    let call = with(&|i| names[i].clone(), count);
+    let sql = format!(
+        "SELECT CAST({call} AS DOUBLE) FROM (VALUES {}) AS t(place, {}) ORDER BY place",
+        values.join(", "),
+        names.join(", ")
+    );
+    let got = query(&context, &sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    assert_eq!(got.len(), rows.len());
+    for (row, (_, expected)) in got.iter().zip(rows) {
+        assert_number(&row[0], *expected, share, &sql);
+    }
+}
+
+#[track_caller]
+fn assert_number(got: &ScalarValue, expected: Option<f64>, share: f64, sql: &str) {
+    let ScalarValue::Float64(got) = got else { panic!("{sql} gave {got:?}") };
+    match (got, expected) {
+        (None, None) => {}
+        (Some(got), Some(expected)) => {
+            assert!((got - expected).abs() <= share * expected.abs(), "{sql} gave {got}, not {expected}");
+        }
+        _ => panic!("{sql} gave {got:?}, not {expected:?}"),
+    }
 }
 
 /// The one value of `SELECT <expression>`.

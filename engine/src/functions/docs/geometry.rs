@@ -1,23 +1,7 @@
-//! What each sky function does, for `information_schema.routines` and the documentation.
-
-use std::collections::HashMap;
-use std::sync::LazyLock;
-
-use datafusion::logical_expr::{DocSection, Documentation};
-
-/// The user's documentation of a function.
-pub(super) fn documentation(name: &str) -> Option<&'static Documentation> {
-    DOCUMENTATION.get(name)
-}
-
-const SECTION: DocSection = DocSection {
-    include: true,
-    label: "Sky Functions",
-    description: Some("Positions are ICRS and angles are degrees unless said otherwise."),
-};
+//! Angles, ADQL's geometry, and the tests of scisql and Qserv.
 
 /// Name, syntax, description.
-const FUNCTIONS: &[(&str, &str, &str)] = &[
+pub(super) const FUNCTIONS: &[(&str, &str, &str)] = &[
     (
         "separation",
         "separation(ra1, dec1, ra2, dec2)",
@@ -72,9 +56,22 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "intersects",
-        "INTERSECTS(point, region) or INTERSECTS(region, point)",
-        "1 where the point lies in the region or on its border, else 0; NULL where either is NULL (ADQL). Two regions \
-         cannot be compared.",
+        "INTERSECTS(geometry1, geometry2)",
+        "1 where two geometries (points and regions) have a position in common, borders included, else 0; NULL where \
+         either is NULL (ADQL). With a point it is CONTAINS, and reads only the chunks a constant region meets. Regions \
+         that touch in one point may be told either way by rounding.",
+    ),
+    (
+        "area",
+        "AREA(geometry)",
+        "Area of a region on the sphere in square degrees, exact up to rounding; 0 for a point (ADQL). NULL where the \
+         geometry is NULL.",
+    ),
+    (
+        "centroid",
+        "CENTROID(geometry)",
+        "The centre of a region as a point (ADQL): of a circle, box or ellipse the position it is drawn about, of a \
+         polygon the centre of mass of its area. NULL where the geometry is NULL.",
     ),
     ("coord1", "COORD1(point)", "Right ascension of a point in degrees (ADQL)."),
     ("coord2", "COORD2(point)", "Declination of a point in degrees (ADQL)."),
@@ -98,9 +95,10 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "scisql_s2ptincpoly",
-        "scisql_s2PtInCPoly(ra, dec, ra1, dec1, ra2, dec2, ra3, dec3, …)",
-        "1 where (ra, dec) is in the convex polygon, vertices in either order, else 0. 0 where an argument is NULL; NULL \
-         where the numbers are no position.",
+        "scisql_s2PtInCPoly(ra, dec, ra1, dec1, ra2, dec2, ra3, dec3, …) or scisql_s2PtInCPoly(ra, dec, polygon)",
+        "1 where (ra, dec) is in the convex polygon, vertices in either order, else 0; degrees. The polygon may also be \
+         one value, the bytes that scisql_s2CPolyToBin makes. 0 where an argument is NULL; NULL where the numbers are no \
+         position or the bytes no polygon.",
     ),
     (
         "qserv_areaspec_circle",
@@ -126,34 +124,4 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
         "In WHERE: keeps the rows whose position is in the convex polygon. The position is that of the first director \
          table in FROM. Degrees.",
     ),
-    (
-        "healpix_index",
-        "healpix_index(order, ra, dec)",
-        "Nested index of the HEALPix cell of the given order (0 to 29) that holds the position.",
-    ),
-    ("healpix_ra", "healpix_ra(order, index)", "Right ascension in degrees of the centre of a nested HEALPix cell."),
-    ("healpix_dec", "healpix_dec(order, index)", "Declination in degrees of the centre of a nested HEALPix cell."),
 ];
-
-/// Further names of functions above.
-const ALIASES: &[(&str, &str)] = &[
-    ("s2ptincircle", "scisql_s2ptincircle"),
-    ("s2ptinbox", "scisql_s2ptinbox"),
-    ("s2ptinellipse", "scisql_s2ptinellipse"),
-    ("s2ptincpoly", "scisql_s2ptincpoly"),
-    ("hpx_nest", "healpix_index"),
-];
-
-static DOCUMENTATION: LazyLock<HashMap<&'static str, Documentation>> = LazyLock::new(|| {
-    let mut all: HashMap<&'static str, Documentation> = FUNCTIONS
-        .iter()
-        .map(|(name, syntax, description)| (*name, Documentation::builder(SECTION, *description, *syntax).build()))
-        .collect();
-    for (alias, name) in ALIASES {
-        if let Some(documentation) = all.get(name) {
-            let documentation = documentation.clone();
-            all.insert(alias, documentation);
-        }
-    }
-    all
-});

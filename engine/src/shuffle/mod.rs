@@ -3,15 +3,15 @@
 //!
 //! The way of one shuffled query:
 //!
-//! 1. [`choice`] looks at the merge plan and at the statistics of its leaves and says, with the
+//! 1. `choice` looks at the merge plan and at the statistics of its leaves and says, with the
 //!    reason that EXPLAIN shows, whether the rows should meet on the coordinator or on the workers.
 //! 2. If on the workers, the query is planned again with joins that spill and without what cannot
-//!    travel, and [`exec::ShuffledExec`] takes the place of the whole plan.
-//! 3. When it runs, [`placement`] gives each chunk to one of its reachable workers, [`stages`] cuts
+//!    travel, and `exec::ShuffledExec` takes the place of the whole plan.
+//! 3. When it runs, `placement` gives each chunk to one of its reachable workers, `stages` cuts
 //!    the plan into stages of one task per worker, and the library `datafusion-distributed`
-//!    hands the tasks out. In task *k* a leaf is a [`leaf::StageLeafExec`], which runs the fragment on
+//!    hands the tasks out. In task *k* a leaf is a `leaf::StageLeafExec`, which runs the fragment on
 //!    the chunks of worker *k*, each once.
-//! 4. Plans and rows travel over our own Flight service ([`channel`] asks, [`host`] serves), under
+//! 4. Plans and rows travel over our own Flight service (`channel` asks, [`host`] serves), under
 //!    tickets and with trailers like those of tasks: a partition whose trailer has not come, or
 //!    does not agree with what came, is an error and never the end.
 //! 5. The library retries nothing. A run that fails through no fault of the query's, while no row has

@@ -30,6 +30,10 @@ use super::values::{TypeLetter, rows, type_letters};
 
 /// Where the files write what they read again.
 const SCRATCH: &str = "test_files/scratch/";
+/// The same in an answer.
+const SCRATCH_SHOWN: &str = "WORKSPACE_ROOT/datafusion/sqllogictest/test_files/scratch/";
+/// What the bounded functions say (`guard::limited_functions`).
+const TOO_LARGE: &str = "bytes of one batch of rows; at most";
 /// A statement that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(180);
 
@@ -42,8 +46,11 @@ pub(super) enum Way {
     Unguarded,
     /// Run by DataFusion, because sessions refuse it.
     Prepared,
-    /// An EXPLAIN: its query was planned by us. The plan is not compared: it is not DataFusion's.
+    /// An EXPLAIN: its query was planned by us, and run for ANALYZE. The plan is not compared, because
+    /// it is not DataFusion's.
     Explained,
+    /// Refused: what one of its functions would make is too large.
+    TooLarge,
     /// Not run: it needs what is [`Missing`].
     Missing,
 }
@@ -64,6 +71,8 @@ pub(super) struct Database {
 
 struct Inner {
     way: Way,
+    /// Why the guard refused the last statement.
+    refusal: String,
     missing: Missing,
 }
 
@@ -77,23 +86,28 @@ impl Database {
             context = context.enable_url_table();
         }
         tables::register(&context, file_stem);
-        let inner = Inner { way: Way::Ours, missing: Missing::default() };
+        let inner = Inner { way: Way::Ours, refusal: String::new(), missing: Missing::default() };
         Database { engine: engine.clone(), context, scratch: Arc::new(scratch), inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// How the last statement was treated.
-    pub(super) async fn way(&self) -> Way {
-        self.inner.lock().await.way
+    /// How the last statement was treated, and why the guard refused it, if it did.
+    pub(super) async fn way(&self) -> (Way, String) {
+        let inner = self.inner.lock().await;
+        (inner.way, inner.refusal.clone())
     }
 
-    async fn answer(&self, sql: &str, way: &mut Way) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    async fn answer(&self, sql: &str, way: &mut Way, refusal: &mut String) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let state = self.context.state();
-        let statement = read(&state, sql, way)?;
+        let statement = read(&state, sql, refusal)?;
+        *way = if refusal.is_empty() { Way::Ours } else { Way::Unguarded };
         let plan = state.statement_to_plan(statement).await?;
         if let LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) = plan {
             *way = Way::Explained;
             for explained in plan.inputs().into_iter().filter(|plan| is_query(plan)) {
-                self.plan(state.clone(), explained).await?;
+                match plan {
+                    LogicalPlan::Analyze(_) => drop(self.ask(state.clone(), explained).await?),
+                    _ => drop(self.plan(state.clone(), explained).await?),
+                }
             }
             return Ok((Arc::new(plan.schema().as_arrow().clone()), Vec::new()));
         }
@@ -131,15 +145,16 @@ impl AsyncDB for Database {
 
     async fn run(&mut self, sql: &str) -> std::result::Result<DBOutput<TypeLetter>, SltError> {
         let mut inner = self.inner.lock().await;
-        let sql = sql.replace(SCRATCH, &format!("{}/", self.scratch.path().display()));
+        let scratch = format!("{}/", self.scratch.path().display());
+        let sql = sql.replace(SCRATCH, &scratch);
         let effects = Effects::of(&sql);
         inner.way = Way::Missing;
         if inner.missing.is_needed_by(&sql, &effects) {
             inner.missing.add(&effects);
             return Ok(DBOutput::StatementComplete(0));
         }
-        let mut way = Way::Ours;
-        let answer = tokio::time::timeout(DEADLINE, Box::pin(self.answer(&sql, &mut way))).await;
+        let (mut way, mut refusal) = (Way::Ours, String::new());
+        let answer = tokio::time::timeout(DEADLINE, Box::pin(self.answer(&sql, &mut way, &mut refusal))).await;
         let answer =
             answer.unwrap_or_else(|_| Err(external(EngineError::Internal(format!("no answer within {DEADLINE:?}")))));
         if answer.as_ref().is_err_and(|error| inner.missing.explains(error)) {
@@ -149,10 +164,15 @@ impl AsyncDB for Database {
             }
             return Ok(DBOutput::StatementComplete(0));
         }
-        inner.way = way;
+        let too_large = |error: &DataFusionError| error.strip_backtrace().contains(TOO_LARGE);
+        inner.way = if answer.as_ref().is_err_and(too_large) { Way::TooLarge } else { way };
+        inner.refusal = refusal;
         inner.missing.remove(&effects);
         let (schema, batches) = answer?;
-        let rows: Vec<Vec<String>> = batches.iter().flat_map(rows).collect();
+        let mut rows: Vec<Vec<String>> = batches.iter().flat_map(rows).collect();
+        for cell in rows.iter_mut().flatten().filter(|cell| cell.contains(&scratch[1..])) {
+            *cell = cell.replace(&scratch[1..], SCRATCH_SHOWN);
+        }
         if rows.is_empty() && schema.fields().is_empty() {
             return Ok(DBOutput::StatementComplete(0));
         }
@@ -167,12 +187,12 @@ impl AsyncDB for Database {
 }
 
 /// The statement as our guard reads it; as DataFusion does where the guard refuses it.
-fn read(state: &SessionState, sql: &str, way: &mut Way) -> Result<Statement> {
+fn read(state: &SessionState, sql: &str, refusal: &mut String) -> Result<Statement> {
     let dialect = state.config().options().sql_parser.dialect;
     let mut statement = match parse_guarded(sql, &SqlLimits::default()) {
         Ok(statement) if dialect == Dialect::Generic => statement,
-        _ => {
-            *way = Way::Unguarded;
+        refused => {
+            *refusal = refused.map_or_else(|error| error.to_string(), |_| "another dialect".to_string());
             state.sql_to_statement(sql, &dialect)?
         }
     };

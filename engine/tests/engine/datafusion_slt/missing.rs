@@ -8,7 +8,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 
 /// How paths to files begin that are not in the crate.
-const OUTSIDE: [&str; 2] = ["'../", "'test_files/tpch/data/"];
+const OUTSIDE: [&str; 3] = ["'../", "'data/", "'test_files/tpch/data/"];
 
 /// What is not here.
 #[derive(Debug, Default)]

@@ -78,10 +78,9 @@ fn many_types(context: &SessionContext) {
     table(context, "my_catalog.my_schema.table_with_many_types", columns);
 }
 
-/// There a CSV file.
+/// There a CSV file, whose first row is taken for a header.
 fn partition_table(context: &SessionContext) {
     let columns: Vec<(&str, bool, ArrayRef)> = vec![
-        // DataFusion's runner takes the first row of its file for a header.
         ("c1", false, Arc::new(UInt32Array::from(vec![0; 10]))),
         ("c2", false, Arc::new(UInt64Array::from_iter_values(1..11))),
         ("c3", false, Arc::new((1..11).map(|i| Some(i % 2 == 0)).collect::<BooleanArray>())),

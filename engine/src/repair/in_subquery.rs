@@ -77,11 +77,15 @@ fn three_valued(found: InSubquery, schema: &DFSchema, names: &AliasGenerator) ->
     }
     // Under a name of its own: the query around may read the same table, and the planner would take one
     // column for the other.
-    let rows = LogicalPlanBuilder::from(found.subquery.subquery.as_ref().clone()).alias(names.next("in_subquery"))?;
-    let subquery = Subquery { subquery: Arc::new(rows.build()?), ..found.subquery };
-    let (qualifier, field) = subquery.subquery.schema().qualified_field(0);
-    let listed = Expr::Column(Column::from((qualifier, field)));
-    let (value_may_be_null, listed_may_be_null) = (found.expr.nullable(schema)?, field.is_nullable());
+    let name = names.next("in_subquery");
+    let rows = found.subquery.subquery.as_ref().clone();
+    let (qualifier, field) = rows.schema().qualified_field(0);
+    let renamed = Expr::Column(Column::from((qualifier, field))).alias(&name);
+    let rows = LogicalPlanBuilder::from(rows).project([renamed])?.build()?;
+    let listed_may_be_null = rows.schema().field(0).is_nullable();
+    let listed = Expr::Column(Column::new_unqualified(name));
+    let subquery = Subquery { subquery: Arc::new(rows), ..found.subquery };
+    let value_may_be_null = found.expr.nullable(schema)?;
     let outer_value = seen_from_within((*found.expr).clone(), schema)?;
     let matches = exists(&subquery, Some(outer_value.eq(listed.clone())))?;
     let mut unknown = Vec::new();

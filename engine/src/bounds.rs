@@ -11,10 +11,9 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
-use datafusion::logical_expr::Accumulator;
-use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Accumulator, Expr};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use skyflight_catalog::{ChunkFile, FileKind, TableSnapshot};
@@ -64,7 +63,7 @@ impl ChunkBounds {
         let mut columns = HashMap::new();
         for field in schema.fields() {
             let is_exact = field.data_type().is_integer() || field.data_type().is_temporal();
-            let known = (is_exact || is_float(field.data_type()))
+            let known = (is_exact || field.data_type().is_floating())
                 .then(|| files.values().map(|files| known(files, field.name(), field.data_type())));
             if let Some(bounds) = known.and_then(|known| ColumnBounds::new(known, field.data_type())) {
                 columns.insert(field.name().clone(), bounds);
@@ -119,15 +118,11 @@ impl ChunkBounds {
     }
 }
 
-fn is_float(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Float32 | DataType::Float64)
-}
-
 fn known(files: &[&ChunkFile], column: &str, data_type: &DataType) -> Option<Known> {
     let mut all = Known::default();
     for file in files {
         let statistics = file.statistics.iter().find(|s| s.column == column)?;
-        if is_float(data_type) && statistics.nan_count != Some(0) {
+        if data_type.is_floating() && statistics.nan_count != Some(0) {
             return None;
         }
         all.nulls += statistics.null_count;

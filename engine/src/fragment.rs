@@ -23,7 +23,9 @@ use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use datafusion::prelude::SessionConfig;
 use object_store::path::Path as ObjectPath;
+use skyflight_catalog::FileId;
 use skyflight_proto::ScanCounters;
+use skyflight_sky::ChunkId;
 use tokio_util::sync::CancellationToken;
 
 use crate::interrupt::{QueryCancel, protect};
@@ -161,6 +163,28 @@ impl Fragment {
     /// The tables it reads, in the order in which [`Fragment::execute`] wants their files.
     pub fn scans(&self) -> &[FragmentScan] {
         &self.scans
+    }
+
+    /// The files of a chunk as [`Fragment::execute`] wants them, from a list of them all, of which each scan
+    /// has as many as `per_scan` says. `find` gives the place of one.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub fn files<E>(
+        &self,
+        chunk: ChunkId,
+        files: impl IntoIterator<Item = FileId>,
+        per_scan: &[u32],
+        find: impl Fn(&FragmentScan, ChunkId, FileId) -> std::result::Result<ScanFile, E>,
+    ) -> std::result::Result<Vec<Vec<ScanFile>>, E> {
+        let mut files = files.into_iter();
+        let scans = self.scans.iter().zip(per_scan);
+        scans
+            .map(|(scan, count)| {
+                let chunk = if scan.replicated { ChunkId::EVERYWHERE } else { chunk };
+                files.by_ref().take(*count as usize).map(|file| find(scan, chunk, file)).collect()
+            })
+            .collect()
     }
 
     /// Starts the fragment on one chunk. `files` has one list for each scan; an empty list is a

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
@@ -14,16 +14,10 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 /// Those of `filters`, all of which must be true, that are false for every row of a file whenever they
 /// are for its statistics. `may_be_nan` tells of a floating-point column whether it can hold NaN.
 pub(crate) fn prunable(filters: &[Expr], schema: &SchemaRef, may_be_nan: &dyn Fn(&str) -> bool) -> Vec<Expr> {
-    let floats: HashSet<&str> = schema
-        .fields()
-        .iter()
-        .filter(|field| matches!(field.data_type(), DataType::Float16 | DataType::Float32 | DataType::Float64))
-        .map(|field| field.name().as_str())
-        .filter(|name| may_be_nan(name))
-        .collect();
+    let is_float = |name: &str| schema.field_with_name(name).is_ok_and(|field| field.data_type().is_floating());
     let conditions: Vec<&Expr> = filters.iter().flat_map(split_conjunction).collect();
     let without_nan: HashSet<&str> = conditions.iter().filter_map(|condition| keeps_nan_away(condition)).collect();
-    let risky = |name: &str| floats.contains(name) && !without_nan.contains(name);
+    let risky = |name: &str| !without_nan.contains(name) && is_float(name) && may_be_nan(name);
     conditions.into_iter().filter(|condition| is_safe(condition, &risky)).cloned().collect()
 }
 
@@ -80,7 +74,7 @@ fn is_number(expr: &Expr) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::DFSchema;
     use datafusion::prelude::SessionContext;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, DFSchema, Statistics};
@@ -110,7 +110,8 @@ impl SnapshotIndex {
                 name: table.table.name.clone(),
                 columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
             }));
-            let bounds = ChunkBounds::of(table, &schema).with_index(id_index(snapshot, table, &indexes));
+            let in_step = in_step(snapshot, table);
+            let bounds = ChunkBounds::of(table, &schema).with_index(id_index(table, in_step, &indexes));
             tables.push(Arc::new(SkyTable {
                 database: Arc::clone(&database),
                 table: table.table.clone(),
@@ -120,7 +121,7 @@ impl SnapshotIndex {
                 schema,
                 chunks,
                 overlap,
-                in_step: in_step(snapshot, table),
+                in_step,
             }));
         }
         Ok(SnapshotIndex { database, tables, names: Arc::new(names) })
@@ -208,14 +209,14 @@ fn director_indexes(snapshot: &Snapshot, index_dir: Option<&Path>) -> HashMap<St
 
 /// The index that knows in which chunks rows of the table with an id lie, and the column of that id.
 fn id_index(
-    snapshot: &Snapshot,
     table: &TableSnapshot,
+    in_step: bool,
     indexes: &HashMap<String, Arc<DirectorIndex>>,
 ) -> Option<(String, Arc<DirectorIndex>)> {
     let (column, director) = match table.table.kind {
         TableKind::Director => (table.table.id_column.clone()?, &table.table.name),
         // Orphans lie where no director row does.
-        TableKind::Child if table.facts.orphans == 0 && in_step(snapshot, table) => {
+        TableKind::Child if table.facts.orphans == 0 && in_step => {
             (table.table.director_key.clone()?, table.table.director.as_ref()?)
         }
         TableKind::Child | TableKind::Replicated => return None,
@@ -275,21 +276,22 @@ impl SkyTable {
         })
     }
 
-    /// What is known of the rows that a scan of some chunks reads, column by column of `projection`.
-    pub(crate) fn scan_statistics(&self, scan: &ChunkScan, chunks: &[ChunkId]) -> Statistics {
+    /// What is known of the rows that a scan of some chunks reads, column by column of `schema`, which is
+    /// that of its projection.
+    pub(crate) fn scan_statistics(&self, scan: &ChunkScan, schema: &Schema, chunks: &[ChunkId]) -> Statistics {
         let whole = self.statistics.clone().project(Some(&scan.projection));
-        let (files, of_chunk) = if scan.overlap { (&self.overlap, false) } else { (&self.chunks, true) };
+        let files = if scan.overlap { &self.overlap } else { &self.chunks };
         let rows: u64 = if self.is_replicated() {
             files.values().map(|entry| entry.rows).sum()
         } else {
             chunks.iter().filter_map(|chunk| files.get(chunk)).map(|entry| entry.rows).sum()
         };
         let all = self.statistics.num_rows == Precision::Exact(rows as usize);
-        if of_chunk && all && scan.predicate.is_none() && scan.limit.is_none() {
+        if !scan.overlap && all && scan.predicate.is_none() && scan.limit.is_none() {
             return whole;
         }
         let mut part = whole.to_inexact().with_num_rows(Precision::Inexact(rows as usize));
-        part.calculate_total_byte_size(&scan.schema());
+        part.calculate_total_byte_size(schema);
         part
     }
 

@@ -235,12 +235,7 @@ impl NanCounts {
                 }
                 _ => continue,
             };
-            match self.0.get_mut(field.name()) {
-                Some(known) => *known += count as u64,
-                None => {
-                    self.0.insert(field.name().clone(), count as u64);
-                }
-            }
+            *self.0.entry(field.name().clone()).or_default() += count as u64;
         }
     }
 

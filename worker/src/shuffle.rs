@@ -10,14 +10,13 @@ use arrow_flight::FlightData;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::{Stream, TryStreamExt};
 use skyflight_catalog::FileId;
+use skyflight_engine::EngineError;
 use skyflight_engine::fragment::{FragmentScan, ScanFile, error_of};
 use skyflight_engine::frames::{encode_batch, encode_schema};
 use skyflight_engine::shuffle::host::{ChunkFiles, RunningStage};
 use skyflight_proto::task_message::Body as Mark;
 use skyflight_proto::ticket::Body;
-use skyflight_proto::{
-    BatchMark, ChunkTrailer, Digest, FailureKind, FileKind, PartitionTicket, ScanCounters, TaskDone, Ticket,
-};
+use skyflight_proto::{BatchMark, ChunkTrailer, Digest, FailureKind, PartitionTicket, ScanCounters, TaskDone, Ticket};
 use skyflight_sky::ChunkId;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
@@ -35,16 +34,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 impl ChunkFiles for ChunkStore {
     fn find(&self, scan: &FragmentScan, chunk: ChunkId, file: FileId) -> skyflight_engine::Result<ScanFile> {
-        let kind = if scan.overlap { FileKind::Overlap } else { FileKind::Rows };
-        let place = ChunkStore::find(self, &scan.database, &scan.table, chunk, file, kind);
-        let missing = || {
-            let (database, table) = (scan.database.clone(), scan.table.clone());
-            skyflight_engine::EngineError::Unavailable(
-                WorkerError::FileMissing { file, chunk, database, table }.to_string(),
-            )
-        };
-        let place = place.ok_or_else(missing)?;
-        Ok(ScanFile { path: place.path, bytes: place.bytes })
+        self.scan_file(scan, chunk, file).map_err(|missing| EngineError::Unavailable(missing.to_string()))
     }
 }
 

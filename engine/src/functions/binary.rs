@@ -10,11 +10,10 @@ use datafusion::logical_expr::{
 };
 use skyflight_sky::{ConvexPolygon, Degrees, Position};
 
-use super::arguments::{
-    Bytes, Integers, Numbers, bytes_type, integer_type, is_constant, map_rows, number_types, scalar_number,
-};
+use super::arguments::{Bytes, Integers, Numbers, bytes_type, integer_type, is_constant, map_rows, number_types};
 use super::docs;
 use super::footprint::Footprint;
+use super::formula::check;
 
 /// Vertices of a polygon that can be bytes.
 const VERTICES: std::ops::RangeInclusive<usize> = 3..=20;
@@ -57,10 +56,7 @@ impl ScalarUDFImpl for PolygonToBytes {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let known: Vec<Option<f64>> = args.scalar_arguments.iter().map(|s| s.and_then(scalar_number)).collect();
-        if let Err(problem) = Footprint::Polygon.check(&known) {
-            return plan_err!("{}: {problem}", self.name());
-        }
+        check(self.name(), |known| Footprint::Polygon.check(known), &args)?;
         Ok(Arc::new(Field::new(self.name(), DataType::Binary, true)))
     }
 

@@ -177,14 +177,14 @@ impl<'a> Resolver<'a> {
     ) -> Result<(), EngineError> {
         match item {
             SelectItem::UnnamedExpr(expr) => {
-                let written = expr.clone();
+                let written = if let Expr::Identifier(ident) = &*expr { Some(ident.clone()) } else { None };
                 plain.rewrite(expr)?;
                 match (written, &*expr) {
                     (_, Expr::Identifier(ident)) => columns.names.push(ident.value.clone()),
                     (_, Expr::CompoundIdentifier(parts)) => {
                         columns.names.extend(parts.last().map(|part| part.value.clone()))
                     }
-                    (Expr::Identifier(ident), Expr::Function(_)) => {
+                    (Some(ident), Expr::Function(_)) => {
                         // Columns that were merged keep their name.
                         let name = plain.scope.own_column(&ident)?.unwrap_or_else(|| ident.value.clone());
                         columns.names.push(name.clone());

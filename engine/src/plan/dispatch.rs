@@ -125,7 +125,7 @@ impl ChunkDispatchExec {
         let fragment = Arc::clone(&self.fragment).transform_up(|node| {
             let Some(leaf) = node.downcast_ref::<ChunkScanExec>() else { return Ok(Transformed::no(node)) };
             let table = self.table_of(leaf.scan())?;
-            let known = table.scan_statistics(leaf.scan(), &self.choice.chunks);
+            let known = table.scan_statistics(leaf.scan(), &leaf.schema(), &self.choice.chunks);
             Ok(Transformed::yes(Arc::new(leaf.clone().with_statistics(known)) as _))
         })?;
         Ok(self.with_fragment(fragment.data))

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::TaskContext;
@@ -35,14 +35,6 @@ pub(crate) struct ChunkScan {
     pub(crate) predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Rows after which the rest is not wanted.
     pub(crate) limit: Option<usize>,
-}
-
-impl ChunkScan {
-    /// The columns that come out.
-    pub(crate) fn schema(&self) -> SchemaRef {
-        let fields: Vec<_> = self.projection.iter().map(|at| Arc::clone(&self.table_schema.fields()[*at])).collect();
-        Arc::new(Schema::new_with_metadata(fields, self.table_schema.metadata().clone()))
-    }
 }
 
 /// See [`ChunkScan`].

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 
 use datafusion::common::alias::AliasGenerator;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, Spans};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, find_out_reference_exprs, split_conjunction_owned};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Subquery, lit, not, when,
 };
@@ -72,7 +72,7 @@ fn rewritten(condition: Expr, schema: &DFSchema, names: &AliasGenerator) -> Resu
 /// The same with EXISTS.
 fn three_valued(found: InSubquery, schema: &DFSchema, names: &AliasGenerator) -> Result<Expr> {
     // What names a query still further out is for the planner to refuse.
-    if found.expr.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))? || found.expr.is_volatile() {
+    if found.expr.contains_outer() || found.expr.is_volatile() {
         return Ok(Expr::InSubquery(found));
     }
     // Under a name of its own: the query around may read the same table, and the planner would take one
@@ -110,12 +110,8 @@ fn exists(subquery: &Subquery, condition: Option<Expr>) -> Result<Expr> {
     let mut outer_ref_columns = subquery.outer_ref_columns.clone();
     let mut rows = subquery.subquery.as_ref().clone();
     if let Some(condition) = condition {
-        condition.apply(|e| {
-            if matches!(e, Expr::OuterReferenceColumn(..)) && !outer_ref_columns.contains(e) {
-                outer_ref_columns.push(e.clone());
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+        let named = find_out_reference_exprs(&condition);
+        outer_ref_columns.extend(named.into_iter().filter(|column| !subquery.outer_ref_columns.contains(column)));
         rows = LogicalPlanBuilder::from(rows).filter(condition)?.build()?;
     }
     let subquery = Subquery { subquery: Arc::new(rows), outer_ref_columns, spans: Spans::new() };

@@ -171,13 +171,8 @@ impl Lane {
         if chunk.files_per_scan.len() != fragment.scans().len() {
             return Err(EngineError::Internal(format!("chunk {} does not fit its fragment", chunk.chunk)));
         }
-        let mut ids = chunk.files.iter();
-        let mut files = Vec::with_capacity(chunk.files_per_scan.len());
-        for (scan, count) in fragment.scans().iter().zip(&chunk.files_per_scan) {
-            let of = if scan.replicated { ChunkId::EVERYWHERE } else { chunk.chunk };
-            let found = ids.by_ref().take(*count as usize).map(|file| self.stage.files.find(scan, of, *file));
-            files.push(found.collect::<crate::Result<Vec<_>>>()?);
-        }
+        let find = |scan: &FragmentScan, of, file| self.stage.files.find(scan, of, file);
+        let files = fragment.files(chunk.chunk, chunk.files.iter().copied(), &chunk.files_per_scan, find)?;
         fragment.execute(&files, self.stage.cancel.clone())
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use skyflight_catalog::{FileId, TransactionId};
+use skyflight_engine::fragment::{FragmentScan, ScanFile};
 use skyflight_proto::{FileKind, FileReceipt};
 use skyflight_sky::ChunkId;
 use tracing::warn;
@@ -118,6 +119,18 @@ impl ChunkStore {
             && stored.table.table.eq_ignore_ascii_case(table)
             && stored.table.database.eq_ignore_ascii_case(database);
         same.then(|| FilePlace { path: layout::chunk_path(&stored.table.path, chunk, file, kind), bytes: stored.bytes })
+    }
+
+    /// The file of a chunk that a scan reads.
+    ///
+    /// # Errors
+    /// `FileMissing`: it is not here.
+    pub fn scan_file(&self, scan: &FragmentScan, chunk: ChunkId, file: FileId) -> Result<ScanFile> {
+        let kind = if scan.overlap { FileKind::Overlap } else { FileKind::Rows };
+        let missing =
+            || WorkerError::FileMissing { file, chunk, database: scan.database.clone(), table: scan.table.clone() };
+        let place = self.find(&scan.database, &scan.table, chunk, file, kind).ok_or_else(missing)?;
+        Ok(ScanFile { path: place.path, bytes: place.bytes })
     }
 
     /// The ids of the files of `database`, or of all where it is empty; ascending.

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use futures::TryStreamExt;
 use skyflight_catalog::FileId;
-use skyflight_engine::fragment::{ScanFile, error_of};
+use skyflight_engine::fragment::{FragmentScan, error_of};
 use skyflight_engine::frames::{Frame, encode_batch};
 use skyflight_proto::task_message::Body;
-use skyflight_proto::{BatchMark, ChunkTask, ChunkTrailer, Digest, FileKind, ScanCounters};
+use skyflight_proto::{BatchMark, ChunkTask, ChunkTrailer, Digest, ScanCounters};
 use skyflight_sky::ChunkId;
 
 use super::{Slot, Task, mark};
@@ -17,7 +17,9 @@ use crate::{Result, WorkerError};
 /// and after, and given to others while the consumer has no room.
 pub(super) async fn run(task: &Task, index: u32, chunk: &ChunkTask, slot: &mut Slot) -> Result<ScanCounters> {
     let started = Instant::now();
-    let files = files(task, chunk)?;
+    let listed = chunk.files.iter().map(|&file| FileId(file));
+    let find = |scan: &FragmentScan, of, file| task.worker.store.scan_file(scan, of, file);
+    let files = task.fragment.files(ChunkId(chunk.chunk), listed, &chunk.files_per_scan, find)?;
     let mut run = task.fragment.execute(&files, task.cancel.clone())?;
     let mut sender = Sender { task, slot, index, batches: 0, rows: 0, digest: Digest::new() };
     let mut skip = usize::try_from(chunk.skip_rows).unwrap_or(usize::MAX);
@@ -40,27 +42,6 @@ pub(super) async fn run(task: &Task, index: u32, chunk: &ChunkTask, slot: &mut S
     counters.elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     sender.end(counters).await?;
     Ok(counters)
-}
-
-/// The places of the chunk's files, for each scan of the fragment.
-fn files(task: &Task, chunk: &ChunkTask) -> Result<Vec<Vec<ScanFile>>> {
-    let mut ids = chunk.files.iter().map(|&file| FileId(file));
-    let scans = task.fragment.scans().iter().zip(&chunk.files_per_scan);
-    let mut found = Vec::with_capacity(chunk.files_per_scan.len());
-    for (scan, &count) in scans {
-        let chunk = if scan.replicated { ChunkId::EVERYWHERE } else { ChunkId(chunk.chunk) };
-        let kind = if scan.overlap { FileKind::Overlap } else { FileKind::Rows };
-        let mut files = Vec::with_capacity(count as usize);
-        for file in ids.by_ref().take(count as usize) {
-            let place = task.worker.store.find(&scan.database, &scan.table, chunk, file, kind);
-            let missing =
-                || WorkerError::FileMissing { file, chunk, database: scan.database.clone(), table: scan.table.clone() };
-            let place = place.ok_or_else(missing)?;
-            files.push(ScanFile { path: place.path, bytes: place.bytes });
-        }
-        found.push(files);
-    }
-    Ok(found)
 }
 
 /// Counts and digests a chunk's frames as they leave.

@@ -21,8 +21,8 @@ pub use ids::{DatabaseId, FileId, SnapshotId, TableId, TransactionId, WorkerId};
 pub use names::{MAX_NAME_BYTES, check_name};
 pub use owner::Owner;
 pub use records::{
-    ChunkFile, Column, ColumnStatistics, Database, FileKind, QueryRecord, QueryState, Snapshot, Table, TableFacts,
-    TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity, index_path,
+    ChunkFile, Column, ColumnStatistics, Database, FileKind, PairFacts, QueryRecord, QueryState, Snapshot, Table,
+    TableFacts, TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity, index_path,
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};

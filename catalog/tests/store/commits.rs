@@ -33,7 +33,7 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
     objects.push(index);
     let sources = files(opened.id, 100, &[7]);
     let filters = files(opened.id, 200, &[u64::MAX]);
-    let source_facts = TableFacts { rows: 10, orphans: 2, ids_span_chunks: true };
+    let source_facts = TableFacts { rows: 10, orphans: 2, ids_span_chunks: true, ..facts(0) };
     let mut source_write = write(source(), CommitMode::Replace, 10, sources.clone());
     source_write.facts = source_facts;
     let tables = vec![

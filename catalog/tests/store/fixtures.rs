@@ -53,6 +53,8 @@ pub(crate) fn object() -> NewTable {
         dec_column: Some("dec".to_owned()),
         director: None,
         director_key: None,
+        second_director: None,
+        second_director_key: None,
         description: Some("one row per object".to_owned()),
     }
 }
@@ -67,6 +69,8 @@ pub(crate) fn source() -> NewTable {
         dec_column: None,
         director: Some("object".to_owned()),
         director_key: Some("objectId".to_owned()),
+        second_director: None,
+        second_director_key: None,
         description: None,
     }
 }
@@ -81,6 +85,8 @@ pub(crate) fn filter_table() -> NewTable {
         dec_column: None,
         director: None,
         director_key: None,
+        second_director: None,
+        second_director_key: None,
         description: None,
     }
 }
@@ -109,7 +115,7 @@ pub(crate) fn files(transaction: TransactionId, first: u32, chunks: &[u64]) -> V
 }
 
 pub(crate) fn facts(rows: u64) -> TableFacts {
-    TableFacts { rows, orphans: 0, ids_span_chunks: false }
+    TableFacts { rows, ..TableFacts::default() }
 }
 
 pub(crate) fn write(table: NewTable, mode: CommitMode, rows: u64, files: Vec<NewFile>) -> TableCommit {

@@ -29,6 +29,7 @@ use crate::frames::{decode_schema, encode_schema};
 use crate::shuffle::leaf::StageLeafExec;
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::exec::{PlaceExprs, SphericalJoinSpec};
+use crate::tables::PairSide;
 
 /// A node of ours on the wire.
 #[derive(Clone, PartialEq, Message)]
@@ -292,6 +293,7 @@ impl Reader<'_> {
             table: message.table,
             replicated: message.replicated,
             overlap: message.overlap,
+            side: PairSide::First,
             table_schema: Arc::new(schema),
             projection: message.projection.iter().map(|i| *i as usize).collect(),
             predicate,

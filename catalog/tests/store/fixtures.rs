@@ -75,6 +75,20 @@ pub(crate) fn source() -> NewTable {
     }
 }
 
+/// Pairs of objects and stars; `Star` is a director like `Object`.
+pub(crate) fn pairs() -> NewTable {
+    NewTable {
+        name: "Pair".to_owned(),
+        kind: TableKind::Match,
+        columns: vec![column("objectId", "Int64"), column("starId", "Int64"), column("_healpix_29", "Int64")],
+        director_key: Some("objectId".to_owned()),
+        second_director: Some("STAR".to_owned()),
+        second_director_key: Some("starId".to_owned()),
+        id_column: None,
+        ..source()
+    }
+}
+
 pub(crate) fn filter_table() -> NewTable {
     NewTable {
         name: "Filter".to_owned(),

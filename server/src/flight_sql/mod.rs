@@ -12,7 +12,6 @@
 
 mod actions;
 mod face;
-mod message_limit;
 mod metadata;
 mod put;
 mod rows;

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use skyflight_catalog::{DatabaseId, SnapshotId};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
 use skyflight_engine::frames::encode_schema;
+use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::{Engine, EngineError, PlannedQuery, SessionOptions};
 use skyflight_proto::ticket::Body;
 use skyflight_proto::{ClusterKeys, FailureKind, SnapshotRef, StatementTicket, Ticket};
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::message_limit::MessageLimit;
 use super::rows::Rows;
 use crate::clock::unix_ms;
 use crate::error::status_of;

@@ -21,6 +21,8 @@ mod locality;
 pub mod message_limit;
 pub mod names;
 mod nan;
+pub mod own;
+pub mod parameters;
 mod plan;
 mod prune;
 mod registry;

@@ -18,11 +18,13 @@ use super::near::is_one_scan;
 use super::{ChunkSet, Local, Proof, Role, joined, not_local, origin_of, sky_table};
 use crate::tables::SkyTable;
 
-/// The way that reads the fewest chunks; the first of those that read as few.
+/// The way that reads the fewest chunks, where rows from beside one count half as much as its own; the
+/// first of those that read as few.
 pub(super) fn fewest_chunks(ways: Vec<Local>) -> Proof<Local> {
     let count = |local: &Local| match &local.chunks {
-        None => 1,
-        Some(ChunkSet::Some(chunks)) => chunks.len(),
+        None => 2,
+        Some(ChunkSet::Some(chunks)) if local.with_overlap.is_empty() => 2 * chunks.len(),
+        Some(ChunkSet::Some(chunks)) => 3 * chunks.len(),
         Some(ChunkSet::All) => usize::MAX,
     };
     ways.into_iter().min_by_key(count).map_or_else(|| not_local(""), Ok)

@@ -168,12 +168,13 @@ def test_matches(pairs: tuple[Cluster, Duck], suffix: str, sql: str) -> None:
 @pytest.mark.parametrize("suffix", PAIRED)
 def test_matches_are_joined_in_chunks(pairs: tuple[Cluster, Duck], suffix: str) -> None:
     """Pairs of case01 are arcseconds wide, so all three tables meet inside the chunks; and each pair counts once."""
-    cluster, _ = pairs
+    cluster, duck = pairs
     sql = (
         f"SELECT count(*) FROM pairs_{suffix}.SimRefObject r JOIN pairs_{suffix}.RefSrcMatch m ON r.refObjectId = m.refObjectId "
         f"JOIN pairs_{suffix}.Source s ON s.sourceId = m.sourceId"
     )
     assert sum(kind.startswith("chunks ") for kind in cluster.explain(sql)) == 1
     with cluster.flight() as flight:
-        assert flight.value(sql) == 3_344 - 30
+        # Of its 87 references most are there many times.
+        assert flight.value(sql) == duck.value(sql) > 3_344
         assert flight.value(f"SELECT count(*) FROM pairs_{suffix}.RefSrcMatch") == 3_344

@@ -15,7 +15,9 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
-use skyflight_engine::frames::encode_batch;
+use skyflight_engine::EngineError;
+use skyflight_engine::frames::{empty_frame, encode_batch};
+use skyflight_engine::views::views;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
 use tonic::metadata::MetadataMap;
@@ -176,18 +178,24 @@ impl Face {
         caller: &Caller,
         limit: MessageLimit,
     ) -> Result<FlightDataStream, Status> {
-        let catalog = if question.needs_catalog() {
-            let session = self.statements.engine().session(session_options(caller, None)).await;
-            session.map_err(|error| status_of(&error, None))?.catalog().to_vec()
+        let failed = |error: EngineError| status_of(&error, None);
+        let (catalog, views) = if question.needs_catalog() {
+            let session = self.statements.engine().session(session_options(caller, None)).await.map_err(failed)?;
+            (session.catalog().to_vec(), views().await.map_err(failed)?)
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
-        let batch = question.answer(&catalog)?;
+        let batch = question.answer(&catalog, &views)?;
         let schema = batch.schema();
+        let mut frames = encode_batch(&batch).map_err(failed)?;
+        if frames.is_empty() {
+            // JDBC knows the columns of an answer from its first batch alone.
+            frames.push(empty_frame(&schema).map_err(failed)?);
+        }
         let mut messages = vec![Ok(schema_message(&schema))];
-        for frame in encode_batch(&batch).map_err(|error| status_of(&error, None))? {
-            let pieces = limit.cut(frame, &schema).map_err(|error| status_of(&error, None))?;
-            messages.extend(pieces.into_iter().map(|piece| Ok(frame_message(piece))));
+        for frame in frames {
+            messages
+                .extend(limit.cut(frame, &schema).map_err(failed)?.into_iter().map(|piece| Ok(frame_message(piece))));
         }
         Ok(futures::stream::iter(messages).boxed())
     }

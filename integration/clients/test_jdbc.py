@@ -116,11 +116,6 @@ def test_database_in_the_url(place: Place, jdbc: JdbcSession) -> None:
     session.close()
 
 
-def test_unsigned_integers(jdbc: JdbcSession) -> None:
-    """What getObject shows as negative, getLong gives right."""
-    assert jdbc.ask("long", sql="SELECT CAST(4000000000 AS INTEGER UNSIGNED)")["value"] == 4_000_000_000
-
-
 @pytest.mark.skipif("bind" in NOT_YET, reason=NOT_YET.get("bind", ""))
 def test_parameters_are_described(place: Place, jdbc: JdbcSession) -> None:
     session = JdbcSession(replace(place, database=DATABASE))

@@ -45,11 +45,6 @@ final class Session implements AutoCloseable {
         return execute(sql);
       case "batch":
         return batch(sql, request.getAsJsonArray("rows"));
-      case "long":
-        try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(sql)) {
-          rows.next();
-          return Map.of("value", rows.getLong(1));
-        }
       case "schema":
         return schema(sql);
       case "parameters":

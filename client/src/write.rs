@@ -2,8 +2,7 @@
 
 use arrow::array::RecordBatch;
 use arrow_flight::error::FlightError;
-use arrow_flight::sql::CommandStatementIngest;
-use arrow_flight::sql::command_statement_ingest::{TableDefinitionOptions, TableExistsOption, TableNotExistOption};
+use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption};
 use futures::{Stream, StreamExt};
 
 use crate::{Connection, Result, Rows};

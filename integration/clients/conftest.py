@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,27 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=60)
         assert cluster.coordinator is not None
         yield Place("127.0.0.1", cluster.coordinator.port)
+
+
+def with_tls(folder: Path) -> Iterator[Place]:
+    """A server with a development certificate of an authority of its own."""
+    with Cluster(folder / "cluster", config="[tls]\ndevelopment = true\n", one_process=True, workers=1) as cluster:
+        assert cluster.coordinator is not None
+        yield Place("127.0.0.1", cluster.coordinator.port, ca=cluster.data / "tls" / "ca.pem")
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A server that speaks TLS."""
+    yield from with_tls(tmp_path_factory.mktemp("secured"))
+
+
+@pytest.fixture(scope="session")
+def stranger_ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The certificate of an authority that the secured server's is not signed by."""
+    for place in with_tls(tmp_path_factory.mktemp("stranger")):
+        assert place.ca
+        yield place.ca
 
 
 @pytest.fixture(scope="session")

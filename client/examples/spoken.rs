@@ -16,7 +16,8 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
 use skyflight_client::{ClientError, Connection, Result, Rows, UploadMode};
 
-#[tokio::main(flavor = "current_thread")]
+// Not a single thread, which would read its input while the connection has something to say.
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> std::io::Result<()> {
     let mut sessions = HashMap::new();
     for line in std::io::stdin().lock().lines() {

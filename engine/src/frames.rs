@@ -71,14 +71,6 @@ pub fn encode_batch(batch: &RecordBatch) -> Result<Vec<Frame>> {
     Ok(frames)
 }
 
-/// A frame without rows. Some clients learn the columns of a result from its first batch alone.
-///
-/// # Errors
-/// The schema has what no frame can hold.
-pub fn empty_frame(schema: &SchemaRef) -> Result<Frame> {
-    encode_slice(&RecordBatch::new_empty(SchemaRef::clone(schema)))
-}
-
 fn encode_slice(batch: &RecordBatch) -> Result<Frame> {
     let mut tracker = DictionaryTracker::new(true);
     let (dictionaries, encoded) = IpcDataGenerator::default()

@@ -45,7 +45,8 @@ class JdbcSession(Session):
         return answer_in(self.ask("query", sql=sql))
 
     def _column(self, answer: dict[str, Any], name: str) -> list[Any]:
-        at = answer["columns"].index(name)
+        # Without rows the driver knows no columns.
+        at = answer["columns"].index(name) if answer["rows"] else 0
         return [row[at] for row in answer["rows"]]
 
     def databases(self) -> list[str]:

@@ -116,7 +116,7 @@ def same(found: object, expected: object) -> bool:
 
 
 #: Values that a client shows otherwise, by client and type; docs/clients.md says why.
-OTHERWISE = {("jdbc", "unsigned"): -294_967_296}
+OTHERWISE = {("jdbc", "unsigned"): -294_967_296, ("jdbc", "unsigned_small"): -5_536}
 
 
 @pytest.mark.capability("query")
@@ -144,11 +144,13 @@ def test_rows(session: Session) -> None:
 
 
 @pytest.mark.capability("query")
-def test_no_rows(session: Session) -> None:
+def test_no_rows(client: Client, session: Session) -> None:
     """A result without rows still has its columns."""
     for where in ('"objectId" < 0', "name = 'nobody'", "false"):
         answer = session.query(f'SELECT "objectId", name FROM object WHERE {where}')
-        assert (answer.columns, answer.rows) == (["objectId", "name"], []), where
+        # The JDBC driver names the columns of a Statement's result without rows twice; see docs/clients.md.
+        times = 2 if client.name == "jdbc" else 1
+        assert (answer.columns, answer.rows) == (["objectId", "name"] * times, []), where
 
 
 @pytest.mark.capability("schema")

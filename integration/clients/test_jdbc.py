@@ -91,12 +91,13 @@ def test_every_getter(jdbc: JdbcSession) -> None:
     assert column("getColumns/4", "ORDINAL_POSITION") == list(range(1, 8))
 
 
-def test_answers_without_rows_have_columns(jdbc: JdbcSession) -> None:
-    """The driver knows columns from the first batch alone, so that there must be one."""
-    assert "TABLE_NAME" in jdbc.ask("tables", database="nowhere")["columns"]
-    assert "FKCOLUMN_NAME" in jdbc.ask("imported", database=DATABASE, table="copies")["columns"]
+def test_answers_without_rows(jdbc: JdbcSession) -> None:
+    """This driver learns the columns of a Statement's result from its first row, and before that names them twice."""
     for how in ("query", "execute"):
-        assert jdbc.ask(how, sql="SELECT 1 AS one WHERE false")["columns"] == ["one"]
+        assert jdbc.ask(how, sql="SELECT 1 AS one WHERE false") == {"columns": ["one", "one"], "types": ["BIGINT"] * 2, "rows": []}
+    assert jdbc.bind("SELECT 1 AS one WHERE false", []).columns == ["one"], "a prepared statement knows them"
+    assert jdbc.ask("tables", database="nowhere")["rows"] == []
+    assert jdbc.ask("imported", database=DATABASE, table="copies")["rows"] == []
 
 
 def test_catalog_in_the_url(place: Place, jdbc: JdbcSession) -> None:

@@ -16,7 +16,7 @@ use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
 use skyflight_engine::EngineError;
-use skyflight_engine::frames::{empty_frame, encode_batch};
+use skyflight_engine::frames::encode_batch;
 use skyflight_engine::views::views;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
@@ -187,13 +187,8 @@ impl Face {
         };
         let batch = question.answer(&catalog, &views)?;
         let schema = batch.schema();
-        let mut frames = encode_batch(&batch).map_err(failed)?;
-        if frames.is_empty() {
-            // JDBC knows the columns of an answer from its first batch alone.
-            frames.push(empty_frame(&schema).map_err(failed)?);
-        }
         let mut messages = vec![Ok(schema_message(&schema))];
-        for frame in frames {
+        for frame in encode_batch(&batch).map_err(failed)? {
             messages
                 .extend(limit.cut(frame, &schema).map_err(failed)?.into_iter().map(|piece| Ok(frame_message(piece))));
         }

@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use skyflight_engine::dispatch::ChunkDispatcher;
 use skyflight_engine::fragment::error_of;
-use skyflight_engine::frames::{Frame, empty_frame, encode_batch, encode_schema};
+use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
 use skyflight_engine::{EngineError, PlannedQuery, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -43,8 +43,6 @@ pub(super) struct Rows {
     limit: MessageLimit,
     query_id: Uuid,
     life: QueryLife,
-    /// Whether any frame was sent.
-    begun: bool,
     ended: bool,
     _place: Place,
 }
@@ -78,7 +76,6 @@ impl Rows {
                 limit,
                 query_id,
                 life,
-                begun: false,
                 ended: false,
                 _place: place,
             }),
@@ -101,7 +98,6 @@ impl Rows {
     }
 
     fn send(&mut self, frame: Frame) -> FlightData {
-        self.begun = true;
         self.life.sent(frame.rows, (frame.header.len() + frame.body.len()) as u64);
         frame_message(frame)
     }
@@ -128,11 +124,6 @@ impl Stream for Rows {
                     Err(error) => return Poll::Ready(Some(Err(self.fail(&error)))),
                 },
                 Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(&error)))),
-                // JDBC knows the columns of a result from its first batch alone, so there is always one.
-                None if !self.begun => match empty_frame(&self.schema) {
-                    Ok(frame) => return Poll::Ready(Some(Ok(self.send(frame)))),
-                    Err(error) => return Poll::Ready(Some(Err(self.fail(&error)))),
-                },
                 None => {
                     self.ended = true;
                     self.life.finish();

@@ -69,6 +69,11 @@ def bearer_token(place: Place, user: str, password: str) -> str:
     return value.decode().removeprefix("Bearer ")
 
 
+def read(reader: flight.FlightStreamReader) -> pa.Table:
+    """All rows. Not by read_all, which takes a call that was cancelled for an interrupt of the whole program."""
+    return pa.Table.from_batches([chunk.data for chunk in reader], reader.schema)
+
+
 class FlightSession(Session):
     def __init__(self, place: Place) -> None:
         roots = {"tls_root_certs": place.ca.read_bytes()} if place.ca else {}
@@ -90,10 +95,10 @@ class FlightSession(Session):
         return self.client.do_get(endpoint.ticket, self.options)
 
     def table(self, name: bytes, value: bytes = b"") -> pa.Table:
-        return self.open(descriptor(name, value)).read_all()
+        return read(self.open(descriptor(name, value)))
 
     def query(self, sql: str) -> Answer:
-        return answer_of(self.open(statement(sql)).read_all())
+        return answer_of(read(self.open(statement(sql))))
 
     def databases(self) -> list[str]:
         return self.table(b"CommandGetDbSchemas").column("db_schema_name").to_pylist()
@@ -141,7 +146,7 @@ class FlightSession(Session):
         updated = fields(result).get(1) if result else None
         if updated:
             command = descriptor(b"CommandPreparedStatementQuery", field(1, updated[0]))
-        return answer_of(self.open(command).read_all())
+        return answer_of(read(self.open(command)))
 
     def bind_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int | None:
         command = descriptor(b"CommandPreparedStatementUpdate", field(1, self.prepared(sql)))
@@ -175,15 +180,13 @@ class FlightSession(Session):
         reader = self.open(statement(sql))
         stop = threading.Timer(after_s, reader.cancel)
         stop.start()
-        # Not read_all: what is cancelled there, pyarrow takes for an interrupt of the whole program.
-        for _ in reader:
-            pass
+        read(reader)
 
     def time(self, sql: str, times: int) -> list[float]:
         seconds = []
         for _ in range(times):
             started = time.perf_counter()
-            self.open(statement(sql)).read_all()
+            read(self.open(statement(sql)))
             seconds.append(time.perf_counter() - started)
         return seconds
 

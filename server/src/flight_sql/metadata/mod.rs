@@ -1,6 +1,7 @@
 //! What clients ask about the server and what it holds. Each command knows its schema, which is the
 //! specification's to the letter, and its rows.
 
+mod fields;
 mod keys;
 mod pattern;
 mod sql_info;
@@ -25,6 +26,7 @@ use tonic::Status;
 
 use crate::error::internal;
 use crate::session::options::CATALOG;
+pub(super) use fields::result_schema;
 use pattern::Pattern;
 
 /// The type of tables that hold rows. Some tools know only this word, others only `BASE TABLE`, so filters

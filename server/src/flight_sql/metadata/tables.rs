@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use arrow_flight::sql::CommandGetTables;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Field, FieldRef, Schema};
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use skyflight_catalog::{Snapshot, Table};
 use skyflight_engine::schema::{arrow_schema, client_schema};
 use skyflight_engine::views::View;
 use tonic::Status;
 
+use super::fields::{PREFIX, result_schema};
 use super::pattern::Pattern;
-use super::types::type_of;
 use super::{TABLE, VIEW, failed, in_catalog, tables_builder};
 use crate::error::status_of;
 use crate::session::options::CATALOG;
@@ -41,7 +41,15 @@ pub(super) fn answer(
     if wants(&command.table_types, &[VIEW]) {
         for view in views.iter().filter(|view| wanted(view.database, &view.name)) {
             // Without `include_schema` the builder leaves the schema out.
-            found.append(CATALOG, view.database, &view.name, VIEW, &view_schema(view)).map_err(failed)?;
+            found
+                .append(
+                    CATALOG,
+                    view.database,
+                    &view.name,
+                    VIEW,
+                    &described_schema(view.database, &view.name, &view.schema),
+                )
+                .map_err(failed)?;
         }
     }
     found.build().map_err(failed)
@@ -56,46 +64,17 @@ fn wants(types: &[String], names: &[&str]) -> bool {
 /// their own.
 fn table_schema(database: &str, table: &Table) -> Result<Schema, Status> {
     let stored = arrow_schema(table).map_err(|error| status_of(&error, None))?;
-    let described = |field: &FieldRef| described_field(database, &table.name, field, remarks(table, field.name()));
-    Ok(Schema::new(client_schema(&stored).fields().iter().map(described).collect::<Vec<_>>()))
+    Ok(described_schema(database, &table.name, &client_schema(&stored)))
 }
 
-fn view_schema(view: &View) -> Schema {
-    let described = |field: &FieldRef| described_field(view.database, &view.name, field, None);
-    Schema::new(view.schema.fields().iter().map(described).collect::<Vec<_>>())
-}
-
-fn described_field(database: &str, table: &str, field: &Field, remarks: Option<String>) -> Field {
-    let mut metadata = field.metadata().clone();
-    let mut tell = |key: &str, value: String| metadata.insert(format!("ARROW:FLIGHT:SQL:{key}"), value);
-    tell("CATALOG_NAME", CATALOG.to_owned());
-    tell("DB_SCHEMA_NAME", database.to_owned());
-    tell("TABLE_NAME", table.to_owned());
-    let described = type_of(field.data_type());
-    tell("TYPE_NAME", described.name.to_owned());
-    if let Some(precision) = described.precision {
-        tell("PRECISION", precision.to_string());
-    }
-    if let Some(scale) = described.scale {
-        tell("SCALE", scale.to_string());
-    }
-    tell("IS_AUTO_INCREMENT", "0".to_owned());
-    tell("IS_CASE_SENSITIVE", if described.is_text { "1" } else { "0" }.to_owned());
-    tell("IS_READ_ONLY", "1".to_owned());
-    tell("IS_SEARCHABLE", "1".to_owned());
-    if let Some(remarks) = remarks {
-        tell("REMARKS", remarks);
-    }
-    field.clone().with_metadata(metadata)
-}
-
-/// Description and unit, as people read them: `right ascension [deg]`.
-fn remarks(table: &Table, column: &str) -> Option<String> {
-    let column = table.columns.iter().find(|c| c.name == column)?;
-    match (&column.description, &column.unit) {
-        (Some(description), Some(unit)) => Some(format!("{description} [{unit}]")),
-        (Some(description), None) => Some(description.clone()),
-        (None, Some(unit)) => Some(format!("[{unit}]")),
-        (None, None) => None,
-    }
+/// A schema with the metadata of its fields.
+fn described_schema(database: &str, table: &str, schema: &SchemaRef) -> Schema {
+    let of_table = |field: &FieldRef| {
+        let mut metadata = field.metadata().clone();
+        for (key, value) in [("CATALOG_NAME", CATALOG), ("DB_SCHEMA_NAME", database), ("TABLE_NAME", table)] {
+            metadata.insert(format!("{PREFIX}{key}"), value.to_owned());
+        }
+        field.as_ref().clone().with_metadata(metadata)
+    };
+    Schema::new(result_schema(schema).fields().iter().map(of_table).collect::<Vec<_>>())
 }

@@ -223,6 +223,12 @@ impl SphericalJoinExec {
 
 impl EmbeddedProjection for SphericalJoinExec {
     fn with_projection(&self, projection: Option<Vec<usize>>) -> Result<Self> {
+        // In terms of what comes out now, which may be a part of the join's columns already.
+        let projection = match (projection, &self.spec.projection) {
+            (Some(wanted), Some(now)) => Some(wanted.into_iter().map(|at| now[at]).collect()),
+            (Some(wanted), None) => Some(wanted),
+            (None, now) => now.clone(),
+        };
         let spec = SphericalJoinSpec { projection, ..self.spec.as_ref().clone() };
         SphericalJoinExec::try_new(Arc::clone(&self.left), Arc::clone(&self.right), Arc::new(spec))
     }
@@ -300,9 +306,6 @@ impl ExecutionPlan for SphericalJoinExec {
 
     /// Columns that nobody reads are not put together.
     fn try_swapping_with_projection(&self, projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        if self.spec.projection.is_some() {
-            return Ok(None);
-        }
         try_embed_projection(projection, self)
     }
 

@@ -136,7 +136,7 @@ fn of_window(window: &Window, number: &Expr, most: usize) -> Result<Option<Logic
         return Ok(None);
     }
     let wanted = Want { keys: params.partition_by.clone(), order: params.order_by.clone(), most, ties };
-    Ok(wanted.of(&window.input)?.map(|input| on(&LogicalPlan::Window(window.clone()), input)).transpose()?)
+    wanted.of(&window.input)?.map(|input| on(&LogicalPlan::Window(window.clone()), input)).transpose()
 }
 
 /// What numbers rows in an order, and what it does with equal ones.

@@ -16,6 +16,7 @@ use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
 use skyflight_engine::EngineError;
+use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::views::views;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
@@ -23,7 +24,6 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::message_limit::MessageLimit;
 use super::metadata::{Question, decode_command};
 use super::rows::{FlightDataStream, batch_messages};
 use super::statement::{Announced, Statement, Statements, session_options};

@@ -18,7 +18,6 @@ mod commands;
 mod face;
 mod incoming;
 mod ingest;
-mod message_limit;
 mod metadata;
 mod own_tables;
 mod prepared;

@@ -21,13 +21,13 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::{Outcome, is_update};
-use super::message_limit::MessageLimit;
 use super::statement::{
     Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, schema_changed, schema_hash,
     statement_of,
 };
 use crate::error::{bad_request, status_of};
 use crate::session::Caller;
+use skyflight_engine::message_limit::MessageLimit;
 
 /// Most bytes of values in a handle, which travels with every call.
 const BOUND_BYTES: usize = 1 << 20;

@@ -16,6 +16,7 @@ use futures::{Stream, StreamExt};
 use skyflight_engine::dispatch::ChunkDispatcher;
 use skyflight_engine::fragment::error_of;
 use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
+use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::{EngineError, PlannedQuery, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -23,7 +24,6 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::message_limit::MessageLimit;
 use crate::error::status_of;
 use crate::query::{Place, QueryLife};
 

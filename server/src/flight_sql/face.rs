@@ -155,7 +155,7 @@ impl FlightService for Face {
             actions::CREATE_PREPARED => {
                 Ok(results([actions::create_prepared(&self.statements, &caller, &action.body).await?]))
             }
-            actions::CLOSE_PREPARED => actions::close_prepared(&action.body).map(|()| results([])),
+            actions::CLOSE_PREPARED => actions::close_prepared(&self.statements, &action.body).map(|()| results([])),
             options::SET => self.set_options(&caller, &action.body).await,
             options::GET => Ok(results([Bytes::from(options::get(&caller))])),
             options::CLOSE => Ok(results([Bytes::from(options::close())])),

@@ -51,14 +51,6 @@ async fn parameters_have_the_types_of_what_they_stand_beside() {
         ),
         ("SELECT * FROM Sky.Object WHERE scisql_s2PtInBox(ra_PS, decl_PS, ?, ?, ?, ?) = 1", vec![&float; 4]),
         ("SELECT * FROM Sky.Object WHERE qserv_areaspec_circle(?, ?, ?)", vec![&float; 3]),
-        (
-            "SELECT * FROM Sky.Object WHERE healpix_index(?, ra_PS, decl_PS) = healpix_index(?, ?, ?)",
-            vec![&int, &int, &float, &float],
-        ),
-        (
-            "SELECT * FROM Sky.Object WHERE objectId = ANY (SELECT objectId FROM Sky.Source WHERE sourceId < ?)",
-            vec![&int],
-        ),
         ("SELECT ?", vec![&text]),
         ("SELECT CAST(? AS BIGINT), -?, ? + ?", vec![&int, &float, &float, &float]),
         ("SELECT upper(?), substr(name, ?), coalesce(objectId, ?) FROM Sky.Object", vec![&text, &int, &int]),

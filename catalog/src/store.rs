@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use crate::commit::Commit;
 use crate::error::Result;
 use crate::ids::{DatabaseId, SnapshotId, TransactionId};
+use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
 use crate::records::{Database, QueryRecord, Snapshot, Worker};
 
@@ -109,4 +110,37 @@ pub trait CatalogStore: Send + Sync + Debug {
 
     /// The latest queries, newest first, at most `limit`.
     async fn queries(&self, limit: u32) -> Result<Vec<QueryRecord>>;
+
+    /// The latest queries of one user, newest first, at most `limit`.
+    async fn queries_of(&self, user: &str, limit: u32) -> Result<Vec<QueryRecord>>;
+
+    /// The record of one query.
+    ///
+    /// Errors: `NotFound`.
+    async fn query(&self, id: &str) -> Result<QueryRecord>;
+
+    /// Closes the records that an earlier coordinator left open, as failed; how many there were.
+    async fn close_left_queries(&self, at_unix_ms: i64, error: &str) -> Result<u64>;
+
+    /// Records a new job, durably.
+    ///
+    /// Errors: `AlreadyExists` for an id that is taken.
+    async fn submit_job(&self, job: &Job) -> Result<()>;
+
+    /// The job of that id.
+    ///
+    /// Errors: `NotFound`.
+    async fn job(&self, id: &str) -> Result<Job>;
+
+    /// Jobs, newest first.
+    async fn jobs(&self, filter: JobFilter<'_>) -> Result<Vec<Job>>;
+
+    /// Takes a job one step on, durably. False, with nothing changed, where it is not in a state
+    /// from which the step leads: somebody else was first.
+    ///
+    /// Errors: `NotFound`.
+    async fn step_job(&self, id: &str, step: &JobStep) -> Result<bool>;
+
+    /// Bytes of all results that are kept for a user.
+    async fn job_bytes(&self, user: &str) -> Result<u64>;
 }

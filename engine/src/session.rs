@@ -5,11 +5,14 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::temporal_conversions::timestamp_ms_to_datetime;
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as PlanResult;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
@@ -29,11 +32,12 @@ use crate::guard::{check_constants, parse_guarded};
 use crate::interrupt::{QueryCancel, protect};
 use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
-use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
+use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error, is_volatile};
 use crate::schema::client_schema;
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
 use crate::spherical::plan_spherical_joins;
+use crate::system::{SystemDatabase, find_jobs};
 use crate::tables::{SessionCatalog, SnapshotIndex};
 use crate::{EngineError, Result};
 
@@ -51,6 +55,8 @@ pub struct SessionOptions {
     pub snapshots: Option<Vec<(DatabaseId, SnapshotId)>>,
     /// Whether queries are shuffled; `None` means as the engine is configured.
     pub shuffle: Option<ShuffleMode>,
+    /// What `now()` means, in milliseconds of Unix time; `None` means the moment of planning.
+    pub clock_unix_ms: Option<i64>,
 }
 
 /// A view of the catalog that does not change while it is held.
@@ -107,9 +113,11 @@ impl Session {
         if lists_databases(&statement) {
             statement = parse_guarded(LIST_DATABASES, limits)?;
         }
-        names::resolve(&mut statement, &self.names())?;
+        let jobs = find_jobs(&mut statement)?;
+        let system = self.system(&jobs).await?;
+        names::resolve(&mut statement, &self.names(system.as_deref()))?;
         compare_in(&mut statement);
-        let state = self.state(&query);
+        let state = self.state(&query, system.as_ref())?;
         if let Statement::Explain(explain) = statement {
             let (marked, plan, shuffle) = self.merge_plan(&state, *explain.statement).await?;
             let explained = ExplainExec::new(&marked, plan, shuffle, explain.options.analyze).map_err(error_of)?;
@@ -160,18 +168,31 @@ impl Session {
         }
     }
 
-    fn names(&self) -> NameCatalog {
+    async fn system(&self, jobs: &[String]) -> Result<Option<Arc<SystemDatabase>>> {
+        match (&self.engine.system, jobs.first()) {
+            (Some(source), _) => Ok(Some(Arc::new(SystemDatabase::open(source, &self.options.user, jobs).await?))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(EngineError::Unsupported("there are no jobs here".to_owned())),
+        }
+    }
+
+    fn names(&self, system: Option<&SystemDatabase>) -> NameCatalog {
         let default =
             self.options.default_database.clone().or_else(|| self.engine.shared.config.default_database.clone());
         NameCatalog {
-            databases: self.indices.iter().map(|i| Arc::clone(&i.names)).collect(),
+            databases: self
+                .indices
+                .iter()
+                .map(|i| Arc::clone(&i.names))
+                .chain(system.map(|system| Arc::new(system.names())))
+                .collect(),
             default_database: default,
         }
     }
 
     /// DataFusion's state for one query: the shared template, this session's catalog, this
     /// query's context and clock.
-    fn state(&self, query: &QueryContext) -> SessionState {
+    fn state(&self, query: &QueryContext, system: Option<&Arc<SystemDatabase>>) -> Result<SessionState> {
         let shared = &self.engine.shared;
         let config = shared
             .template
@@ -180,14 +201,23 @@ impl Session {
             .with_extension(Arc::new(QueryCancel(query.cancel.clone())))
             .with_extension(Arc::new(LeafContext { query: query.clone(), dispatcher: Arc::clone(&shared.dispatcher) }));
         let catalogs = MemoryCatalogProviderList::new();
-        catalogs.register_catalog(CATALOG.to_string(), Arc::new(SessionCatalog::new(&self.indices)));
-        let mut state = SessionStateBuilder::new_from_existing(shared.template.clone())
+        catalogs.register_catalog(CATALOG.to_string(), Arc::new(SessionCatalog::new(&self.indices, system)));
+        let mut builder = SessionStateBuilder::new_from_existing(shared.template.clone())
             .with_session_id(query.id.to_string())
-            .with_config(config)
-            .with_catalog_list(Arc::new(catalogs))
-            .build();
+            .with_catalog_list(Arc::new(catalogs));
+        if let Some(unix_ms) = self.options.clock_unix_ms {
+            let clock = timestamp_ms_to_datetime(unix_ms)
+                .ok_or_else(|| EngineError::Internal(format!("{unix_ms} is no time of a query")))?;
+            builder = builder.with_execution_props(ExecutionProps {
+                query_execution_start_time: Some(clock.and_utc()),
+                config_options: Some(Arc::clone(config.options())),
+                ..ExecutionProps::new()
+            });
+            return Ok(builder.with_config(config).build());
+        }
+        let mut state = builder.with_config(config).build();
         state.mark_start_execution();
-        state
+        Ok(state)
     }
 }
 
@@ -273,6 +303,20 @@ impl PlannedQuery {
         Estimate::of(plan).map_err(error_of)
     }
 
+    /// True where some expression, here or beside the chunks, gives another value each time it is asked.
+    ///
+    /// # Errors
+    /// The plan cannot be walked, which is a fault of ours.
+    pub fn is_volatile(&self) -> Result<bool> {
+        let plan = self.plan.downcast_ref::<ShuffledExec>().map_or(&self.plan, ShuffledExec::merge);
+        has_volatile(plan).map_err(error_of)
+    }
+
+    /// True where the workers exchange rows among themselves.
+    pub fn is_shuffled(&self) -> bool {
+        self.plan.is::<ShuffledExec>()
+    }
+
     /// The dispatch whose frames are exactly this query's rows in [`PlannedQuery::schema`]; `None`
     /// where something has to be computed above the workers.
     ///
@@ -336,6 +380,21 @@ impl PlannedQuery {
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
+}
+
+fn has_volatile(plan: &Arc<dyn ExecutionPlan>) -> PlanResult<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        node.apply_expressions(&mut |expr| {
+            found |= is_volatile(expr);
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if let Some(leaf) = node.downcast_ref::<ChunkDispatchExec>() {
+            found |= has_volatile(leaf.fragment())?;
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 async fn forward(

@@ -9,6 +9,8 @@ use skyflight_engine::guard::SqlLimits;
 use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
 
+use crate::jobs::JobsConfig;
+
 /// How a coordinator listens, plans and limits.
 #[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
@@ -44,13 +46,17 @@ pub struct CoordinatorConfig {
     pub index_dir: Option<PathBuf>,
     /// When queries are shuffled between workers. Default: from 5,000,000 rows or 256 MiB on.
     pub shuffle: ShuffleConfig,
+    /// Jobs and their results.
+    pub jobs: JobsConfig,
     /// How long running queries may take to end at shutdown. Default 5 s.
     pub shutdown_grace: Duration,
 }
 
 impl CoordinatorConfig {
-    /// The defaults, for a coordinator at `listen` with these keys that spills to `spill_dir`.
+    /// The defaults, for a coordinator at `listen` with these keys that spills to `spill_dir` and keeps
+    /// its jobs in the folder `jobs` within it.
     pub fn new(listen: SocketAddr, keys: Arc<ClusterKeys>, spill_dir: PathBuf) -> Self {
+        let jobs = JobsConfig::new(spill_dir.join("jobs"));
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         CoordinatorConfig {
             listen,
@@ -69,6 +75,7 @@ impl CoordinatorConfig {
             spill_bytes: 64 << 30,
             index_dir: None,
             shuffle: ShuffleConfig { partitions: threads.max(2), ..ShuffleConfig::default() },
+            jobs,
             shutdown_grace: Duration::from_secs(5),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use skyflight_catalog::CatalogStore;
 use skyflight_engine::dispatch::ChunkDispatcher;
-use skyflight_engine::{Engine, EngineConfig};
+use skyflight_engine::{Engine, EngineConfig, EngineError};
 use skyflight_proto::wire::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -19,11 +19,14 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::clock::unix_ms;
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
 use crate::flight_sql::{Face, Statements, StatementsConfig};
+use crate::jobs::{JobBook, Jobs, JobsParts, KeepingDispatcher};
 use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
 use crate::session::Sessions;
+use crate::system::SystemView;
 
 /// The largest message a client may send. SQL text of 1 MiB travels in tickets and handles too.
 const MOST_RECEIVED_BYTES: usize = 16 << 20;
@@ -58,6 +61,7 @@ pub struct RunningCoordinator {
     stop: DropGuard,
     server: AbortOnDropHandle<Result<(), tonic::transport::Error>>,
     sweeper: AbortOnDropHandle<()>,
+    turns: AbortOnDropHandle<()>,
     waiting: WaitingQueries,
     keeper: JournalKeeper,
     // Last: what runs on it is stopped by those above.
@@ -89,7 +93,26 @@ pub async fn start(
     let (journal, keeper) = Journal::open(Arc::clone(&store), &network);
     let stop = CancellationToken::new();
     let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting);
-    let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?;
+    let closed = store.close_left_queries(unix_ms(), "the coordinator stopped before the query had ended").await;
+    if closed.map_err(EngineError::Catalog)? > 0 {
+        tracing::info!("records of queries closed that an earlier coordinator left open");
+    }
+    let keeping = Arc::new(KeepingDispatcher::new(dispatcher));
+    let dispatcher: Arc<dyn ChunkDispatcher> = Arc::clone(&keeping) as _;
+    let book = Arc::new(JobBook::new(config.jobs.clone(), Arc::clone(&store)));
+    let system =
+        SystemView { store: Arc::clone(&store), running: journal.running().clone(), book: Arc::clone(&book) };
+    let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?
+        .with_system(Arc::new(system));
+    let parts = JobsParts {
+        book,
+        store: Arc::clone(&store),
+        engine: engine.clone(),
+        dispatcher: keeping,
+        cpu: cpu.handle(),
+        stop: stop.clone(),
+    };
+    let (jobs, turns) = Jobs::start(parts, &network).await?;
 
     let statements = Statements::new(StatementsConfig {
         engine,
@@ -101,6 +124,8 @@ pub async fn start(
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
+        jobs,
+        blocking_limit: config.jobs.blocking_limit,
     });
     let sessions = Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone());
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };
@@ -116,6 +141,7 @@ pub async fn start(
         stop: stop.drop_guard(),
         server,
         sweeper,
+        turns,
         waiting,
         keeper,
         cpu,
@@ -139,12 +165,16 @@ impl RunningCoordinator {
             let _ = close.send(());
         }
         let mut served = tokio::time::timeout(self.grace, &mut self.server).await;
+        // What still runs is cancelled. Jobs stay as they are; the next coordinator goes on with them.
+        drop(self.stop);
         if served.is_err() {
-            drop(self.stop);
             served = tokio::time::timeout(CANCEL_PATIENCE, &mut self.server).await;
         }
         self.server.abort();
         self.sweeper.abort();
+        if tokio::time::timeout(CANCEL_PATIENCE, &mut self.turns).await.is_err() {
+            tracing::debug!("some jobs did not stop in time");
+        }
         // Plans that wait hold the journal open. So do the streams of clients that neither read nor
         // go away; their records stay open.
         self.waiting.clear();

@@ -3,7 +3,8 @@
 //!
 //! [`start`] serves until [`RunningCoordinator::shutdown`]. A request arrives in `flight_sql`,
 //! `session` says whose it is, `query` gives it an id and a record that always closes, the engine
-//! plans it, and its rows come from the merge plan or, undecoded, from [`dispatch`].
+//! plans it, and its rows come from the merge plan or, undecoded, from [`dispatch`]. A query that is
+//! submitted as one of the `jobs` goes the same way to a file.
 
 mod clock;
 mod cluster;
@@ -12,11 +13,14 @@ mod coordinator;
 pub mod dispatch;
 mod error;
 mod flight_sql;
+mod jobs;
 mod query;
 mod session;
+mod system;
 
 pub use config::CoordinatorConfig;
 pub use coordinator::{RunningCoordinator, start};
 pub use error::ServerError;
+pub use jobs::JobsConfig;
 pub use session::LOCAL_USER;
 pub use skyflight_engine::shuffle::{ShuffleConfig, ShuffleMode};

@@ -19,6 +19,7 @@ pub(crate) const DEFAULTS: &str = include_str!("../skyflight.toml");
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) coordinator: CoordinatorSection,
+    pub(crate) jobs: JobsSection,
     pub(crate) worker: WorkerSection,
     pub(crate) ingest: IngestSection,
 }
@@ -39,6 +40,17 @@ pub(crate) struct CoordinatorSection {
     pub(crate) shuffle_rows: u64,
     pub(crate) shuffle_mib: u64,
     pub(crate) sort_merge_mib: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JobsSection {
+    pub(crate) running: usize,
+    pub(crate) open_per_user: usize,
+    pub(crate) result_ttl_s: u64,
+    pub(crate) result_gib_per_user: u64,
+    pub(crate) kept_gib_per_job: u64,
+    pub(crate) blocking_limit_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +103,10 @@ impl Config {
             (self.coordinator.max_queries as u64, "coordinator.max_queries"),
             (self.coordinator.memory_mib as u64, "coordinator.memory_mib"),
             (self.coordinator.silence_timeout_s, "coordinator.silence_timeout_s"),
+            (self.jobs.running as u64, "jobs.running"),
+            (self.jobs.open_per_user as u64, "jobs.open_per_user"),
+            (self.jobs.result_ttl_s, "jobs.result_ttl_s"),
+            (self.jobs.result_gib_per_user, "jobs.result_gib_per_user"),
             (self.worker.count as u64, "worker.count"),
             (self.worker.memory_mib as u64, "worker.memory_mib"),
             (self.worker.batch_rows as u64, "worker.batch_rows"),
@@ -99,6 +115,8 @@ impl Config {
         for (value, key) in positive {
             ensure!(value > 0, "{key} must be at least 1");
         }
+        let gib = [self.jobs.result_gib_per_user, self.jobs.kept_gib_per_job];
+        ensure!(gib.iter().all(|gib| *gib <= 1 << 30), "jobs.result_gib_per_user and jobs.kept_gib_per_job are at most 2^30");
         self.shuffle_mode().context("coordinator.shuffle")?;
         ensure!(self.worker.batch_rows <= 1 << 20, "worker.batch_rows is at most 1048576");
         Ok(())

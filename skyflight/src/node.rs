@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use skyflight_catalog::{CatalogStore, SqliteStore, Worker, WorkerCapacity, WorkerId};
 use skyflight_proto::{ClusterKeys, RegisterWorker};
 use skyflight_server::dispatch::{DispatchConfig, FlightDispatcher, StoreDirectory};
-use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig};
+use skyflight_server::{CoordinatorConfig, JobsConfig, RunningCoordinator, ShuffleConfig};
 use skyflight_worker::{Registrar, RemoteRegistrar, RunningWorker, WorkerConfig, WorkerError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
-use crate::config::{Config, seconds, threads};
+use crate::config::{Config, JobsSection, seconds, threads};
 
 /// A coordinator's data folder: the catalog, the keys and the lock.
 pub(crate) struct Home {
@@ -122,6 +122,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     coordinator.memory_bytes = section.memory_mib << 20;
     coordinator.spill_bytes = section.spill_gib << 30;
     coordinator.index_dir = Some(home.folder.join("index"));
+    coordinator.jobs = jobs_config(home.folder.join("jobs"), &config.jobs);
     coordinator.shuffle = ShuffleConfig {
         mode: config.shuffle_mode()?,
         rows: section.shuffle_rows,
@@ -138,6 +139,18 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     let directory = Arc::new(StoreDirectory(Arc::clone(&home.store)));
     let dispatcher = FlightDispatcher::new(dispatch, Arc::clone(&home.keys), directory, Handle::current());
     Ok(skyflight_server::start(coordinator, Arc::clone(&home.store), Arc::new(dispatcher)).await?)
+}
+
+fn jobs_config(folder: PathBuf, section: &JobsSection) -> JobsConfig {
+    JobsConfig {
+        running: section.running,
+        open_per_user: section.open_per_user,
+        result_ttl: seconds(section.result_ttl_s),
+        result_bytes_per_user: section.result_gib_per_user << 30,
+        kept_bytes_per_job: section.kept_gib_per_job << 30,
+        blocking_limit: (section.blocking_limit_s > 0).then(|| seconds(section.blocking_limit_s)),
+        ..JobsConfig::new(folder)
+    }
 }
 
 pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {

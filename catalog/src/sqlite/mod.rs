@@ -6,6 +6,7 @@
 mod activity;
 mod committing;
 mod databases;
+mod jobs;
 mod migrate;
 mod snapshots;
 mod statistics;
@@ -24,6 +25,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use crate::commit::Commit;
 use crate::error::{CatalogError, Result};
 use crate::ids::{DatabaseId, SnapshotId, TransactionId};
+use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
 use crate::records::{Database, QueryRecord, Snapshot, Worker};
 use crate::store::{CatalogStore, OpenedTransaction};
@@ -221,6 +223,43 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn queries(&self, limit: u32) -> Result<Vec<QueryRecord>> {
-        activity::queries(&self.shared, limit).await
+        activity::queries(&self.shared, None, limit).await
+    }
+
+    async fn queries_of(&self, user: &str, limit: u32) -> Result<Vec<QueryRecord>> {
+        activity::queries(&self.shared, Some(user), limit).await
+    }
+
+    async fn query(&self, id: &str) -> Result<QueryRecord> {
+        activity::query(&self.shared, id).await
+    }
+
+    async fn close_left_queries(&self, at_unix_ms: i64, error: &str) -> Result<u64> {
+        activity::close_left_queries(&self.shared, at_unix_ms, error).await
+    }
+
+    async fn submit_job(&self, job: &Job) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        jobs::submit(&mut write, job).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn job(&self, id: &str) -> Result<Job> {
+        jobs::by_id(&self.shared, id).await
+    }
+
+    async fn jobs(&self, filter: JobFilter<'_>) -> Result<Vec<Job>> {
+        jobs::list(&self.shared, filter).await
+    }
+
+    async fn step_job(&self, id: &str, step: &JobStep) -> Result<bool> {
+        let mut write = self.begin_write().await?;
+        let taken = jobs::step(&mut write, id, step).await?;
+        write.commit().await?;
+        Ok(taken)
+    }
+
+    async fn job_bytes(&self, user: &str) -> Result<u64> {
+        jobs::bytes_of(&self.shared, user).await
     }
 }

@@ -5,6 +5,7 @@ mod activity;
 mod commits;
 mod databases;
 mod fixtures;
+mod jobs;
 mod refusals;
 mod scale;
 mod sharing;

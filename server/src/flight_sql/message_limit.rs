@@ -24,7 +24,7 @@ const ENVELOPE_BYTES: usize = 64;
 
 /// The largest message a client takes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MessageLimit(usize);
+pub(crate) struct MessageLimit(usize);
 
 impl Default for MessageLimit {
     fn default() -> Self {
@@ -46,7 +46,7 @@ impl MessageLimit {
     }
 
     /// True where `frame` can be sent as it is: the ordinary case, decided without a look inside.
-    pub(super) fn fits(self, frame: &Frame) -> bool {
+    pub(crate) fn fits(self, frame: &Frame) -> bool {
         frame.header.len() + frame.body.len() + ENVELOPE_BYTES <= self.0
     }
 
@@ -54,7 +54,7 @@ impl MessageLimit {
     /// one that holds a few very long rows can be far over its target size.
     ///
     /// Errors: `ResourceExhausted` when a single row does not fit.
-    pub(super) fn cut(self, frame: Frame, schema: &SchemaRef) -> Result<VecDeque<Frame>> {
+    pub(crate) fn cut(self, frame: Frame, schema: &SchemaRef) -> Result<VecDeque<Frame>> {
         let mut fitting = VecDeque::new();
         let mut open = vec![frame];
         while let Some(frame) = open.pop() {

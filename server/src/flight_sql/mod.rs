@@ -19,4 +19,5 @@ mod rows;
 mod statement;
 
 pub(crate) use face::Face;
+pub(crate) use message_limit::MessageLimit;
 pub(crate) use statement::{Statements, StatementsConfig};

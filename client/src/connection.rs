@@ -9,11 +9,12 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightEndpoint, FlightInfo};
+use arrow_flight::FlightInfo;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::fetch::fetch;
 use crate::{ClientError, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -121,16 +122,6 @@ impl Connection {
         let batches = endpoints.and_then(move |endpoint| fetch(client.clone(), endpoint)).try_flatten().boxed();
         Ok(Rows { schema: schema.into(), batches })
     }
-}
-
-/// Redeems one endpoint at the server the connection is to, which serves every ticket it issues.
-async fn fetch(
-    mut client: FlightSqlServiceClient<Channel>,
-    endpoint: FlightEndpoint,
-) -> Result<impl Stream<Item = Result<RecordBatch>>> {
-    let ticket = endpoint.ticket.ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".to_string()))?;
-    let batches = client.do_get(ticket).await?;
-    Ok(batches.map_err(ClientError::from))
 }
 
 /// The rows of a query, a batch at a time. An error is the last item.

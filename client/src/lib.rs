@@ -16,12 +16,15 @@
 
 mod connection;
 mod error;
+mod fetch;
+mod job;
 mod output;
 mod shell;
 mod statements;
 
 pub use connection::{Connection, Rows, TableName};
 pub use error::ClientError;
+pub use job::{Job, JobStatus};
 pub use output::{Format, Summary, write_rows};
 pub use shell::{ShellOptions, run_script, run_shell};
 pub use statements::split_statements;

@@ -14,6 +14,9 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::sql::parser::Statement;
@@ -310,6 +313,24 @@ impl PlannedQuery {
     pub fn is_volatile(&self) -> Result<bool> {
         let plan = self.plan.downcast_ref::<ShuffledExec>().map_or(&self.plan, ShuffledExec::merge);
         has_volatile(plan).map_err(error_of)
+    }
+
+    /// True where the rows of a leaf pass a limit and nothing that must see all of them first: then only a
+    /// part of what is estimated is read.
+    pub fn may_stop_early(&self) -> bool {
+        let mut plan = &self.plan;
+        let mut limited = false;
+        while plan.downcast_ref::<ChunkDispatchExec>().is_none() {
+            let limit = plan.is::<GlobalLimitExec>() || plan.is::<LocalLimitExec>();
+            let passes =
+                plan.is::<CoalescePartitionsExec>() || plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>();
+            limited |= limit || passes && plan.fetch().is_some();
+            match plan.children().as_slice() {
+                [input] if limit || passes => plan = input,
+                _ => return false,
+            }
+        }
+        limited
     }
 
     /// True where the workers exchange rows among themselves.

@@ -92,7 +92,7 @@ pub async fn start(
     let cpu = CpuRuntime::new(config.threads)?;
     let (journal, keeper) = Journal::open(Arc::clone(&store), &network);
     let stop = CancellationToken::new();
-    let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting);
+    let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting, config.ticket_ttl);
     let closed = store.close_left_queries(unix_ms(), "the coordinator stopped before the query had ended").await;
     if closed.map_err(EngineError::Catalog)? > 0 {
         tracing::info!("records of queries closed that an earlier coordinator left open");
@@ -125,6 +125,7 @@ pub async fn start(
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
         jobs,
+        store: Arc::clone(&store),
         blocking_limit: config.jobs.blocking_limit,
     });
     let sessions = Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone());

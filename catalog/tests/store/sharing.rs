@@ -18,7 +18,7 @@ async fn many_open_a_new_catalog_at_once() {
     }
     let versions: Vec<i64> =
         sqlx::query_scalar("SELECT version FROM schema_version").fetch_all(&mut disk.raw().await).await.unwrap();
-    assert_eq!(versions, [1]);
+    assert_eq!(versions, [1, 2]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use skyflight_proto::{
     BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind, FileReceipt,
-    ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef,
+    JobTicket, ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef,
     StageTask, StageTicket, StatementTicket, TaskDone, TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message,
     ticket,
 };
@@ -258,6 +258,7 @@ pub fn ticket_body() -> impl Strategy<Value = ticket::Body> {
         register_worker().prop_map(Body::RegisterWorker),
         stage_ticket().prop_map(Body::Stage),
         partition_ticket().prop_map(Body::Partition),
+        any::<u64>().prop_map(|first_batch| Body::Job(JobTicket { first_batch })),
     ]
 }
 

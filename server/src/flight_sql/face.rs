@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::message_limit::MessageLimit;
+use super::poll::{FirstBatch, expiring};
 use super::metadata::{Question, decode_command};
 use super::rows::{FlightDataStream, frame_message, schema_message};
 use super::statement::{Announced, Statements, session_options};
@@ -88,8 +89,27 @@ impl FlightService for Face {
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        self.sessions.caller(request.metadata())?;
-        Err(unsupported("PollFlightInfo is not supported yet; use GetFlightInfo and DoGet"))
+        let caller = self.sessions.caller(request.metadata())?;
+        let descriptor = request.into_inner();
+        let poll = match command_of(&descriptor)? {
+            Command::TicketStatementQuery(ticket) => {
+                self.statements.poll_job(&caller, &ticket.statement_handle, descriptor).await?
+            }
+            Command::CommandStatementQuery(query) => {
+                actions::no_transaction(query.transaction_id.as_deref())?;
+                self.statements.poll_query(&caller, &query.query, descriptor).await?
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                self.statements.poll_prepared(&statement, descriptor).await?
+            }
+            command => {
+                let schema = question_of(command)?.schema()?;
+                let ticket = descriptor.cmd.clone();
+                PollInfo::new().with_info(info(&schema, ticket, descriptor)?)
+            }
+        };
+        Ok(Response::new(poll))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
@@ -115,8 +135,11 @@ impl FlightService for Face {
         let Some(command) = decode_command(&request.get_ref().ticket) else {
             return Err(TicketError::Malformed.into());
         };
-        let rows = match command {
-            Command::TicketStatementQuery(ticket) => self.statements.fetch(&ticket.statement_handle, limit).await?,
+        let fetched = match command {
+            Command::TicketStatementQuery(ticket) => {
+                let first_batch = FirstBatch::of_headers(request.metadata())?;
+                self.statements.fetch(&ticket.statement_handle, first_batch, limit).await?
+            }
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&query.prepared_statement_handle)?;
                 self.statements.fetch_prepared(&statement, limit).await?
@@ -126,9 +149,8 @@ impl FlightService for Face {
                 return self.answer(question, &caller, limit).await.map(Response::new);
             }
         };
-        let query_id = rows.query_id();
-        let mut response = Response::new(rows.boxed());
-        name_query(response.metadata_mut(), query_id);
+        let mut response = Response::new(fetched.messages);
+        name_query(response.metadata_mut(), fetched.query_id);
         Ok(response)
     }
 
@@ -156,6 +178,11 @@ impl FlightService for Face {
                 Ok(results([actions::create_prepared(&self.statements, &caller, &action.body).await?]))
             }
             actions::CLOSE_PREPARED => actions::close_prepared(&action.body).map(|()| results([])),
+            actions::CANCEL_FLIGHT_INFO => {
+                Ok(results([self.statements.cancel_flight_info(&caller, &action.body).await?]))
+            }
+            actions::CANCEL_QUERY => Ok(results([self.statements.cancel_query(&caller, &action.body).await?])),
+            actions::RENEW_ENDPOINT => Ok(results([self.statements.renew(&caller, &action.body)?])),
             options::SET => self.set_options(&caller, &action.body).await,
             options::GET => Ok(results([Bytes::from(options::get(&caller))])),
             options::CLOSE => Ok(results([Bytes::from(options::close())])),
@@ -219,7 +246,9 @@ fn question_of(command: Command) -> Result<Question, Status> {
 
 fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
     let ticket = TicketStatementQuery { statement_handle: announced.ticket }.as_any().encode_to_vec();
-    let mut response = Response::new(info(&announced.schema, Bytes::from(ticket), descriptor)?);
+    let mut info = info(&announced.schema, Bytes::from(ticket), descriptor)?;
+    info.endpoint = info.endpoint.into_iter().map(|endpoint| expiring(endpoint, announced.expires_unix_ms)).collect();
+    let mut response = Response::new(info);
     name_query(response.metadata_mut(), announced.query_id);
     Ok(response)
 }

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_flight::{FlightDescriptor, PollInfo};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use futures::StreamExt;
 use sha2::{Digest, Sha256};
-use skyflight_catalog::{DatabaseId, SnapshotId};
+use skyflight_catalog::{CatalogStore, DatabaseId, Estimated, SnapshotId};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
 use skyflight_engine::frames::encode_schema;
 use skyflight_engine::{Engine, EngineError, PlannedQuery, SessionOptions};
@@ -19,9 +21,11 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::message_limit::MessageLimit;
-use super::rows::Rows;
+use super::poll::FirstBatch;
+use super::rows::{FlightDataStream, Rows};
 use crate::clock::unix_ms;
 use crate::error::status_of;
+use crate::jobs::{Jobs, estimated};
 use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery};
 use crate::session::Caller;
 
@@ -40,6 +44,10 @@ pub(crate) struct StatementsConfig {
     /// Parent of every query's token: cancelled when the coordinator stops.
     pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
+    pub(crate) jobs: Jobs,
+    pub(crate) store: Arc<dyn CatalogStore>,
+    /// The longest estimate of a query that may be waited for.
+    pub(crate) blocking_limit: Option<Duration>,
 }
 
 /// Plans statements, signs their tickets, and serves their rows.
@@ -50,6 +58,14 @@ pub(super) struct Announced {
     pub(super) schema: SchemaRef,
     /// A signed `StatementTicket`.
     pub(super) ticket: Bytes,
+    pub(super) query_id: Uuid,
+    /// Until when the ticket is good.
+    pub(super) expires_unix_ms: i64,
+}
+
+/// What DoGet gives.
+pub(super) struct Fetched {
+    pub(super) messages: FlightDataStream,
     pub(super) query_id: Uuid,
 }
 
@@ -74,6 +90,11 @@ impl Statements {
         Statements(config)
     }
 
+    /// What it is built from.
+    pub(super) fn parts(&self) -> &StatementsConfig {
+        &self.0
+    }
+
     /// The engine that plans.
     pub(super) fn engine(&self) -> &Engine {
         &self.0.engine
@@ -85,6 +106,7 @@ impl Statements {
     pub(super) async fn announce(&self, caller: &Caller, sql: &str) -> Result<Announced, Status> {
         let _place = self.0.gate.enter()?;
         let (snapshots, waiting) = self.plan(caller, sql, None, self.query(&caller.user)).await?;
+        let waiting = self.short_enough(waiting)?;
         let schema = waiting.planned.schema();
         let query_id = waiting.planned.query().id;
         let statement = StatementTicket {
@@ -95,9 +117,10 @@ impl Statements {
             prepared: false,
             shuffle: shuffle_name(caller),
         };
-        let ticket = self.sign(&caller.user, query_id.as_bytes(), self.0.ticket_ttl, statement);
+        let expires_unix_ms = after(self.0.ticket_ttl);
+        let ticket = self.sign(&caller.user, query_id.as_bytes(), expires_unix_ms, statement);
         self.0.waiting.put(query_id, waiting);
-        Ok(Announced { schema, ticket, query_id })
+        Ok(Announced { schema, ticket, query_id, expires_unix_ms })
     }
 
     /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever
@@ -106,12 +129,23 @@ impl Statements {
     ///
     /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind;
     /// `FailedPrecondition` when the statement no longer gives the promised schema; those of planning.
-    pub(super) async fn fetch(&self, signed: &[u8], limit: MessageLimit) -> Result<Rows, Status> {
-        let (ticket, statement) = self.verify(signed)?;
+    pub(super) async fn fetch(
+        &self,
+        signed: &[u8],
+        first_batch: FirstBatch,
+        limit: MessageLimit,
+    ) -> Result<Fetched, Status> {
+        let (ticket, statement) = match self.promise(signed)? {
+            Promise::Statement(ticket, statement) => (ticket, statement),
+            Promise::Job { user, id, first } => return self.fetch_job(&user, id, first_batch.or(first), limit).await,
+        };
         if statement.prepared {
             return Err(no_statement());
         }
         let query_id = Uuid::from_slice(&ticket.query_id).map_err(|_| no_statement())?;
+        if self.0.waiting.is_void(query_id) {
+            return Err(status_of(&EngineError::Cancelled, Some(query_id)));
+        }
         let place = self.0.gate.enter()?;
         let waiting = match self.0.waiting.take(query_id) {
             Some(waiting) => waiting,
@@ -134,7 +168,7 @@ impl Statements {
         let query = self.query(&caller.user);
         let id = query.id;
         match self.planned(caller, sql, None, query).await {
-            Ok((_, planned)) => Ok(planned.schema()),
+            Ok((_, planned, _)) => Ok(planned.schema()),
             Err(error) => Err(status_of(&error, Some(id))),
         }
     }
@@ -152,7 +186,7 @@ impl Statements {
             prepared: true,
             shuffle: shuffle_name(caller),
         };
-        let handle = self.sign(&caller.user, &[], HANDLE_TTL, statement);
+        let handle = self.sign(&caller.user, &[], after(HANDLE_TTL), statement);
         Ok(Prepared { schema, handle })
     }
 
@@ -187,11 +221,22 @@ impl Statements {
         &self,
         statement: &PreparedStatement,
         limit: MessageLimit,
-    ) -> Result<Rows, Status> {
+    ) -> Result<Fetched, Status> {
         let place = self.0.gate.enter()?;
         let query = self.query(&statement.caller.user);
         let (_, waiting) = self.plan(&statement.caller, &statement.sql, None, query).await?;
         self.start(waiting, &statement.schema_hash, place, limit)
+    }
+
+    /// Submits a prepared statement, and tells of its job.
+    ///
+    /// Errors: as [`Statements::poll_query`].
+    pub(super) async fn poll_prepared(
+        &self,
+        statement: &PreparedStatement,
+        descriptor: FlightDescriptor,
+    ) -> Result<PollInfo, Status> {
+        self.poll_query(&statement.caller, &statement.sql, descriptor).await
     }
 
     /// The schema of a prepared statement on the current snapshots.
@@ -201,13 +246,34 @@ impl Statements {
         self.describe(&statement.caller, &statement.sql).await
     }
 
-    fn start(&self, waiting: WaitingQuery, promised: &[u8], place: Place, limit: MessageLimit) -> Result<Rows, Status> {
+    fn start(&self, waiting: WaitingQuery, promised: &[u8], place: Place, limit: MessageLimit) -> Result<Fetched, Status> {
         let WaitingQuery { planned, mut life } = waiting;
         if schema_hash(&planned.schema()) != promised {
             life.fail(&EngineError::Invalid("the result has another schema than was promised".into()));
             return Err(schema_changed("run the query again"));
         }
-        Rows::start(planned, life, place, &self.0.dispatcher, &self.0.cpu, limit)
+        let rows = Rows::start(planned, life, place, &self.0.dispatcher, &self.0.cpu, limit)?;
+        Ok(Fetched { query_id: rows.query_id(), messages: rows.boxed() })
+    }
+
+    /// Lets a query pass that its client may wait for.
+    ///
+    /// Errors: `FailedPrecondition`, with the estimate and the way to submit it.
+    fn short_enough(&self, waiting: WaitingQuery) -> Result<WaitingQuery, Status> {
+        let Some(limit) = self.0.blocking_limit else { return Ok(waiting) };
+        let WaitingQuery { planned, mut life } = waiting;
+        let id = planned.query().id;
+        let estimate = planned.estimate().map_err(|error| status_of(&error, Some(id)))?;
+        if estimate.seconds <= limit.as_secs_f64() || planned.may_stop_early() {
+            return Ok(WaitingQuery { planned, life });
+        }
+        let why = format!(
+            "the query would read {estimate}, longer than the {:.0} s for which a client may wait (jobs.blocking_limit_s); \
+             submit it as a job with SUBMIT before its text, and find it in system.queries",
+            limit.as_secs_f64()
+        );
+        life.fail(&EngineError::Refused(why.clone()));
+        Err(FailureKind::FailedPrecondition.status(why))
     }
 
     /// Plans a query whose life begins here.
@@ -221,8 +287,8 @@ impl Statements {
         let id = query.id;
         let mut life = QueryLife::open(&query, sql, &self.0.journal);
         match self.planned(caller, sql, snapshots, query).await {
-            Ok((snapshots, planned)) => {
-                life.planned();
+            Ok((snapshots, planned, estimate)) => {
+                life.planned(estimate);
                 Ok((snapshots, WaitingQuery { planned, life }))
             }
             Err(error) => {
@@ -238,10 +304,11 @@ impl Statements {
         sql: &str,
         snapshots: Option<Snapshots>,
         query: QueryContext,
-    ) -> skyflight_engine::Result<(Snapshots, PlannedQuery)> {
+    ) -> skyflight_engine::Result<(Snapshots, PlannedQuery, Estimated)> {
         let session = self.0.engine.session(session_options(caller, snapshots)).await?;
         let planned = session.plan(sql, query).await?;
-        Ok((session.snapshots(), planned))
+        let estimate = estimated(&planned.estimate()?);
+        Ok((session.snapshots(), planned, estimate))
     }
 
     /// A fresh query of `user`.
@@ -249,9 +316,9 @@ impl Statements {
         QueryContext { cancel: self.0.stop.child_token(), ..QueryContext::new(user) }
     }
 
-    fn sign(&self, user: &str, query_id: &[u8], ttl: Duration, statement: StatementTicket) -> Bytes {
+    fn sign(&self, user: &str, query_id: &[u8], expires_unix_ms: i64, statement: StatementTicket) -> Bytes {
         self.0.keys.sign(&Ticket {
-            expires_unix_ms: unix_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
+            expires_unix_ms,
             user: user.to_owned(),
             query_id: Bytes::copy_from_slice(query_id),
             body: Some(Body::Statement(statement)),
@@ -259,14 +326,59 @@ impl Statements {
     }
 
     fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
+        match self.promise(signed)? {
+            Promise::Statement(ticket, statement) => Ok((ticket, statement)),
+            Promise::Job { .. } => Err(no_statement()),
+        }
+    }
+
+    /// What a ticket of ours promises.
+    ///
+    /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind.
+    pub(super) fn promise(&self, signed: &[u8]) -> Result<Promise, Status> {
         let mut ticket = self.0.keys.verify(signed, unix_ms())?;
         match ticket.body.take() {
             Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => {
-                Ok((ticket, statement))
+                Ok(Promise::Statement(ticket, statement))
+            }
+            Some(Body::Job(job)) => {
+                let id = Uuid::from_slice(&ticket.query_id).map_err(|_| no_statement())?;
+                Ok(Promise::Job { user: ticket.user, id, first: job.first_batch })
             }
             _ => Err(no_statement()),
         }
     }
+
+    /// Whose query or job a ticket is of, and which.
+    ///
+    /// Errors: as [`Statements::promise`].
+    pub(super) fn owner_of(&self, signed: &[u8]) -> Result<(String, Uuid), Status> {
+        match self.promise(signed)? {
+            Promise::Statement(ticket, _) => {
+                let id = Uuid::from_slice(&ticket.query_id).map_err(|_| no_statement())?;
+                Ok((ticket.user, id))
+            }
+            Promise::Job { user, id, .. } => Ok((user, id)),
+        }
+    }
+}
+
+/// What a verified ticket promises.
+pub(super) enum Promise {
+    /// The rows of a statement, or the statement itself.
+    Statement(Ticket, StatementTicket),
+    /// The rows of a job.
+    Job {
+        user: String,
+        id: Uuid,
+        /// The batch to begin with.
+        first: u64,
+    },
+}
+
+/// The moment so long from now.
+fn after(ttl: Duration) -> i64 {
+    unix_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// How the engine is told on whose behalf a session is.
@@ -276,6 +388,7 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
         default_database: caller.default_database.clone(),
         snapshots,
         shuffle: caller.shuffle,
+        clock_unix_ms: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-mod coordinator;
+pub(crate) mod coordinator;
 mod errors;
 mod handshake;
 mod keys_and_tables;

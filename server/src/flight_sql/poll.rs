@@ -184,7 +184,7 @@ impl Statements {
 }
 
 /// Nothing follows an error.
-fn until_error<T>(
+fn until_error<T: Send>(
     messages: impl futures::Stream<Item = Result<T, Status>> + Send,
 ) -> impl futures::Stream<Item = Result<T, Status>> + Send {
     messages.scan(false, |failed, message| {

@@ -34,12 +34,12 @@ async fn a_result_expires_and_its_file_goes() {
 async fn results_of_one_user_have_a_limit_together() {
     let house = House::new().await;
     let coordinator =
-        house.coordinator_with(&MadeUp::unbounded(), |config| config.jobs.result_bytes_per_user = 8_000).await;
+        house.coordinator_with(&MadeUp::unbounded(), |config| config.jobs.result_bytes_per_user = 6_000).await;
     let mut client = coordinator.client().await;
     let first = poll(&mut client, descriptor(ALL)).await.unwrap();
     let done = poll_to_end(&mut client, first).await.unwrap();
     let bytes = house.store.job(&id_of(&done)).await.unwrap().result.unwrap().bytes;
-    assert!((4_000..8_000).contains(&bytes), "{bytes}: the limit is meant to be between one result and two");
+    assert!((4_000..6_000).contains(&bytes), "{bytes}: the limit is meant to be between one result and two");
     let second = poll(&mut client, descriptor(ALL)).await.unwrap();
     let failed = poll_to_end(&mut client, second).await.unwrap_err();
     assert_eq!(failed.code(), Code::ResourceExhausted);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, PollInfo};
 use futures::{StreamExt, TryStreamExt};
@@ -150,7 +150,8 @@ fn rows(chunk: u64, request: &DispatchRequest) -> RecordBatch {
             other => panic!("nobody makes up {other}"),
         }
     });
-    RecordBatch::try_new(Arc::clone(&request.schema), columns.collect()).unwrap()
+    let rows = RecordBatchOptions::new().with_row_count(Some(ROWS_PER_CHUNK as usize));
+    RecordBatch::try_new_with_options(Arc::clone(&request.schema), columns.collect(), &rows).unwrap()
 }
 
 /// The names that all rows have, sorted.

@@ -2,7 +2,8 @@
 //! chunk, and a mark where a chunk is whole.
 //!
 //! Written at its end alone. What a coordinator that died left half written has a wrong digest; from
-//! there on the file is overwritten. Frames of chunks without a mark count for nothing. It is not
+//! there on the file is overwritten. Frames of chunks without a mark count for nothing, and each life
+//! begins with a mark of its own, so that they are not taken for those of a later attempt. It is not
 //! synced: of what a power cut takes away, the digests tell, and those chunks run again.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +22,7 @@ const HEAD_BYTES: usize = 40;
 
 const FRAME: u32 = 1;
 const COMMITTED: u32 = 2;
+const BEGUN: u32 = 3;
 
 /// A frame in the file.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +59,8 @@ impl KeptFile {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut kept = KeptFile { file, end: 0, chunks: BTreeMap::new(), open: HashMap::new(), marks: 0 };
         kept.read_records()?;
-        // Frames of unfinished chunks are of an attempt that is gone.
         kept.open.clear();
+        kept.append(Head { kind: BEGUN, header_bytes: 0, body_bytes: 0, chunk: 0, rows: 0, digest: 0 }, &[])?;
         Ok(kept)
     }
 
@@ -81,6 +83,8 @@ impl KeptFile {
             match head.kind {
                 FRAME => self.open.entry(chunk).or_default().push(Extent { offset: self.end, head }),
                 COMMITTED => self.close(chunk),
+                // Frames of unfinished chunks are of an attempt that is gone.
+                BEGUN => self.open.clear(),
                 _ => return Ok(()),
             }
             self.end += HEAD_BYTES as u64 + length;

@@ -131,9 +131,8 @@ async fn fetch(numbered: bool) -> (Vec<i64>, bool, Vec<u64>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = FlightServiceServer::new(Breaking { numbered, begun: Arc::clone(&begun) });
-    let server = tonic::transport::Server::builder()
-        .add_service(service)
-        .serve_with_incoming(TcpIncoming::from(listener));
+    let server =
+        tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
     let _server = AbortOnDropHandle::new(tokio::runtime::Handle::current().spawn(server));
     let mut connection = Connection::open(&format!("http://{address}")).await.unwrap();
     let mut rows = connection.query("SELECT * FROM job('1')").await.unwrap();

@@ -152,6 +152,14 @@ pub(crate) fn find_jobs(statement: &mut Statement) -> Result<Vec<String>> {
     }
 }
 
+/// The job of a statement that is `SELECT * FROM job('<id>')`, before [`find_jobs`] has seen it.
+pub(crate) fn whole_job(statement: &Statement, sql: &str) -> Option<String> {
+    const LONGEST: usize = 200;
+    let text = (sql.len() <= LONGEST).then(|| statement.to_string())?.to_ascii_lowercase();
+    let id = text.strip_prefix("select * from job('")?.strip_suffix("')")?;
+    (!id.contains('\'')).then(|| id.trim().to_owned())
+}
+
 #[derive(Default)]
 struct JobFinder {
     ids: Vec<String>,

@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::clock::unix_ms;
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
-use crate::flight_sql::{Face, Statements, StatementsConfig};
+use crate::flight_sql::{Face, OwnTables, Statements, StatementsConfig};
 use crate::jobs::{JobBook, Jobs, JobsParts, KeepingDispatcher};
 use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
 use crate::session::Sessions;
@@ -100,8 +100,7 @@ pub async fn start(
     let keeping = Arc::new(KeepingDispatcher::new(dispatcher));
     let dispatcher: Arc<dyn ChunkDispatcher> = Arc::clone(&keeping) as _;
     let book = Arc::new(JobBook::new(config.jobs.clone(), Arc::clone(&store)));
-    let system =
-        SystemView { store: Arc::clone(&store), running: journal.running().clone(), book: Arc::clone(&book) };
+    let system = SystemView { store: Arc::clone(&store), running: journal.running().clone(), book: Arc::clone(&book) };
     let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?
         .with_system(Arc::new(system));
     let parts = JobsParts {
@@ -127,6 +126,8 @@ pub async fn start(
         jobs,
         store: Arc::clone(&store),
         blocking_limit: config.jobs.blocking_limit,
+        sql_limits: config.sql_limits.clone(),
+        own_tables: OwnTables::new(config.table_writer.clone(), Arc::clone(&store), config.user_quota),
     });
     let sessions = Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone());
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };

@@ -17,6 +17,7 @@ mod jobs;
 mod query;
 mod session;
 mod system;
+mod uploads;
 
 pub use config::CoordinatorConfig;
 pub use coordinator::{RunningCoordinator, start};
@@ -24,3 +25,4 @@ pub use error::ServerError;
 pub use jobs::JobsConfig;
 pub use session::LOCAL_USER;
 pub use skyflight_engine::shuffle::{ShuffleConfig, ShuffleMode};
+pub use uploads::{DirectorColumns, RowStream, TableWriter, Upload, UploadLimits, UploadMode};

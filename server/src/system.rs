@@ -220,14 +220,14 @@ impl Line {
 }
 
 fn queries(lines: &[Line]) -> Result<RecordBatch> {
-    let texts = |of: &dyn Fn(&Line) -> Option<String>| -> ArrayRef {
-        Arc::new(lines.iter().map(of).collect::<StringArray>())
-    };
+    let texts =
+        |of: &dyn Fn(&Line) -> Option<String>| -> ArrayRef { Arc::new(lines.iter().map(of).collect::<StringArray>()) };
     let counts = |of: &dyn Fn(&Line) -> Option<u64>| -> ArrayRef {
         Arc::new(lines.iter().map(|line| of(line).map(signed)).collect::<Int64Array>())
     };
     let times = |of: &dyn Fn(&Line) -> Option<i64>| -> ArrayRef { timestamps(lines.iter().map(of)) };
-    let parts = |of: &dyn Fn(&Line) -> f64| -> ArrayRef { Arc::new(lines.iter().map(of).map(Some).collect::<Float64Array>()) };
+    let parts =
+        |of: &dyn Fn(&Line) -> f64| -> ArrayRef { Arc::new(lines.iter().map(of).map(Some).collect::<Float64Array>()) };
     let columns = vec![
         texts(&|line| Some(line.id.clone())),
         texts(&|line| Some(line.kind.to_owned())),

@@ -71,6 +71,8 @@ pub(crate) struct IngestSection {
     pub(crate) replicas: usize,
     pub(crate) memory_mib: usize,
     pub(crate) threads: usize,
+    pub(crate) user_rows: u64,
+    pub(crate) user_gib: u64,
 }
 
 impl Config {
@@ -116,7 +118,10 @@ impl Config {
             ensure!(value > 0, "{key} must be at least 1");
         }
         let gib = [self.jobs.result_gib_per_user, self.jobs.kept_gib_per_job];
-        ensure!(gib.iter().all(|gib| *gib <= 1 << 30), "jobs.result_gib_per_user and jobs.kept_gib_per_job are at most 2^30");
+        ensure!(
+            gib.iter().all(|gib| *gib <= 1 << 30),
+            "jobs.result_gib_per_user and jobs.kept_gib_per_job are at most 2^30"
+        );
         self.shuffle_mode().context("coordinator.shuffle")?;
         ensure!(self.worker.batch_rows <= 1 << 20, "worker.batch_rows is at most 1048576");
         Ok(())

@@ -154,7 +154,8 @@ fn job_from_row(row: &SqliteRow) -> Result<Job> {
     let error: Option<String> = row.try_get("error")?;
     let failure = error.map(|message| -> Result<JobFailure> {
         let code: Option<i64> = row.try_get("error_code")?;
-        let code = code.and_then(|code| i32::try_from(code).ok()).ok_or_else(|| corrupt(&what, "an error without a code"))?;
+        let code =
+            code.and_then(|code| i32::try_from(code).ok()).ok_or_else(|| corrupt(&what, "an error without a code"))?;
         Ok(JobFailure { code, message })
     });
     let digest: Option<Vec<u8>> = row.try_get("result_sha256")?;

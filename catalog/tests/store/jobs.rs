@@ -99,7 +99,8 @@ async fn a_step_is_taken_only_from_where_it_leads_on() {
             }
         }
     }
-    let failed = store.jobs(JobFilter { states: &[JobState::Failed], limit: 100, ..JobFilter::default() }).await.unwrap();
+    let failed =
+        store.jobs(JobFilter { states: &[JobState::Failed], limit: 100, ..JobFilter::default() }).await.unwrap();
     assert!(!failed.is_empty() && failed.iter().all(|job| job.failure.as_ref() == Some(&failure)));
     assert!(matches!(store.step_job("none", &JobStep::Expire).await, Err(CatalogError::NotFound { .. })));
 }

@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use skyflight_proto::{
-    BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind, FileReceipt,
-    JobTicket, ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef,
+    BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind, FileReceipt, JobTicket,
+    ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef,
     StageTask, StageTicket, StatementTicket, TaskDone, TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message,
     ticket,
 };
@@ -43,8 +43,21 @@ prop_compose! {
         default_schema in text(),
         prepared: bool,
         shuffle in text(),
+        outcome in blob(),
+        parameter_schema in blob(),
+        parameters in blob(),
     ) -> StatementTicket {
-        StatementTicket { sql, snapshots, schema_hash, default_schema, prepared, shuffle }
+        StatementTicket {
+            sql,
+            snapshots,
+            schema_hash,
+            default_schema,
+            prepared,
+            shuffle,
+            outcome,
+            parameter_schema,
+            parameters,
+        }
     }
 }
 

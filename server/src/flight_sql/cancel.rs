@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use arrow_flight::sql::{ActionCancelQueryRequest, ActionCancelQueryResult, Any, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::sql::{
+    ActionCancelQueryRequest, ActionCancelQueryResult, Any, ProstMessageExt, TicketStatementQuery,
+};
 use arrow_flight::{CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo};
 use bytes::Bytes;
 use prost::Message;
@@ -34,7 +36,8 @@ impl Statements {
             None => CancelFlightInfoRequest::decode(body),
         };
         let info = request.ok().and_then(|request| request.info);
-        let info = info.ok_or_else(|| bad_request("the action's body is not a CancelFlightInfoRequest with its info"))?;
+        let info =
+            info.ok_or_else(|| bad_request("the action's body is not a CancelFlightInfoRequest with its info"))?;
         let status = self.cancel_told(caller, &info).await?;
         Ok(Bytes::from(CancelFlightInfoResult::new(status).encode_to_vec()))
     }
@@ -45,7 +48,8 @@ impl Statements {
     pub(super) async fn cancel_query(&self, caller: &Caller, body: &[u8]) -> Result<Bytes, Status> {
         let request = Any::decode(body).ok().and_then(|any| any.unpack::<ActionCancelQueryRequest>().ok().flatten());
         let info = request.and_then(|request| FlightInfo::decode(request.info).ok());
-        let info = info.ok_or_else(|| bad_request("the action's body is not an ActionCancelQueryRequest with its info"))?;
+        let info =
+            info.ok_or_else(|| bad_request("the action's body is not an ActionCancelQueryRequest with its info"))?;
         let status = self.cancel_told(caller, &info).await?;
         // The numbers of both enumerations are the same.
         Ok(Bytes::from(ActionCancelQueryResult { result: status as i32 }.as_any().encode_to_vec()))

@@ -16,9 +16,11 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
+use super::commands::Command;
 use super::message_limit::MessageLimit;
+use super::metadata::result_schema;
 use super::rows::{frame_message, schema_message};
-use super::statement::{Fetched, Statements};
+use super::statement::{Announced, Fetched, Statement, Statements};
 use crate::clock::unix_ms;
 use crate::error::{bad_request, internal, status_of};
 use crate::jobs::{JobView, frames, without_rows};
@@ -53,20 +55,33 @@ impl FirstBatch {
 }
 
 impl Statements {
-    /// Submits a query, and tells of its job.
+    /// Submits a query, and tells of its job. A statement that is no query is run at once.
     ///
-    /// Errors: those of planning; `ResourceExhausted` when its user has too many jobs.
-    pub(super) async fn poll_query(
+    /// Errors: those of planning; `ResourceExhausted` when its user has too many jobs; `InvalidArgument`
+    /// for values, which a job does not take.
+    pub(super) async fn poll_statement(
         &self,
         caller: &Caller,
-        sql: &str,
+        statement: Statement<'_>,
         descriptor: FlightDescriptor,
     ) -> Result<PollInfo, Status> {
-        let view = {
-            let _place = self.parts().gate.enter()?;
-            self.parts().jobs.submit(caller, sql).await.map_err(|error| status_of(&error, None))?
-        };
+        if !matches!(self.classify(statement.sql)?, Command::Query(_)) {
+            let announced = self.announce(caller, statement).await?;
+            return Ok(PollInfo::new().with_info(announced.info(descriptor)?));
+        }
+        if statement.values.is_some() {
+            return Err(bad_request("a job takes no parameters; write the values into its text"));
+        }
+        let view = self.submit(caller, statement.sql).await?;
         self.poll_info(&view, descriptor)
+    }
+
+    /// Accepts a query as a job.
+    ///
+    /// Errors: as [`Statements::poll_statement`].
+    pub(super) async fn submit(&self, caller: &Caller, sql: &str) -> Result<JobView, Status> {
+        let _place = self.parts().gate.enter()?;
+        self.parts().jobs.submit(caller, sql).await.map_err(|error| status_of(&error, None))
     }
 
     /// Waits until there is something new of a job, and tells it.
@@ -114,11 +129,11 @@ impl Statements {
     }
 
     /// What GetFlightInfo tells of a job: endpoints come when it has finished, and stay.
-    pub(super) fn job_info(&self, view: &JobView, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+    fn job_info(&self, view: &JobView, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
         let id = job_id(view)?;
         let schema = decode_schema(&view.job.schema).map_err(|error| status_of(&error, Some(id)))?;
         let mut info = FlightInfo::new()
-            .try_with_schema(&schema)
+            .try_with_schema(&result_schema(&schema))
             .map_err(|e| internal("a schema cannot be encoded", e))?
             .with_descriptor(descriptor)
             .with_app_metadata(id.to_string());
@@ -133,14 +148,36 @@ impl Statements {
     }
 
     /// A job's ticket as clients send it: to DoGet for its rows, and as a descriptor to be told of it.
-    pub(super) fn job_ticket(&self, user: &str, id: Uuid, expires_unix_ms: i64) -> Bytes {
-        let signed = self.parts().keys.sign(&SignedTicket {
+    fn job_ticket(&self, user: &str, id: Uuid, expires_unix_ms: i64) -> Bytes {
+        let statement_handle = self.sign_job(user, id, expires_unix_ms);
+        Bytes::from(TicketStatementQuery { statement_handle }.as_any().encode_to_vec())
+    }
+
+    fn sign_job(&self, user: &str, id: Uuid, expires_unix_ms: i64) -> Bytes {
+        self.parts().keys.sign(&SignedTicket {
             expires_unix_ms,
             user: user.to_owned(),
             query_id: Bytes::copy_from_slice(id.as_bytes()),
             body: Some(Body::Job(JobTicket { first_batch: 0 })),
-        });
-        Bytes::from(TicketStatementQuery { statement_handle: signed }.as_any().encode_to_vec())
+        })
+    }
+
+    /// What is announced of a query for all rows of a finished job: the job's own ticket.
+    ///
+    /// Errors: why it has no rows.
+    pub(super) async fn announce_job(&self, caller: &Caller, id: &str) -> Result<Announced, Status> {
+        let id: Uuid = id.parse().map_err(|_| super::cancel::absent(id))?;
+        let view = self.parts().jobs.book().view(&caller.user, id).await.map_err(|error| status_of(&error, None))?;
+        let Some(result) = view.job.result else { return Err(status_of(&without_rows(&view), Some(id))) };
+        let schema = decode_schema(&view.job.schema).map_err(|error| status_of(&error, Some(id)))?;
+        let expires_unix_ms = view.job.expires_unix_ms.unwrap_or(i64::MAX);
+        Ok(Announced {
+            schema: result_schema(&schema),
+            ticket: self.sign_job(&caller.user, id, expires_unix_ms),
+            query_id: id,
+            rows: Some(result.rows),
+            expires_unix_ms,
+        })
     }
 
     /// The rows of a finished job from batch number `first` on; each message says the number of its batch.
@@ -161,14 +198,13 @@ impl Statements {
         let first = usize::try_from(first).ok().filter(|first| *first <= batches);
         let first = first.ok_or_else(|| bad_request(format!("job {id} has {batches} batches, numbered from 0")))?;
         let schema = std::sync::Arc::clone(file.schema());
-        let opening = schema_message(&schema);
+        let opening = schema_message(&result_schema(&schema));
         let numbered = frames(view.job.id, file, first).zip(futures::stream::iter(first..));
         let rows = numbered.flat_map(move |(frame, number)| {
             // The place among running queries goes with the stream.
             let _place = &place;
-            let pieces = frame.and_then(|frame| {
-                if limit.fits(&frame) { Ok([frame].into()) } else { limit.cut(frame, &schema) }
-            });
+            let pieces =
+                frame.and_then(|frame| if limit.fits(&frame) { Ok([frame].into()) } else { limit.cut(frame, &schema) });
             let messages: Vec<_> = match pieces {
                 Ok(pieces) => pieces
                     .into_iter()

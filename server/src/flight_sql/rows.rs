@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use arrow_flight::FlightData;
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -41,11 +42,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Starts `planned`.
+    /// Starts `planned`, whose rows are told to be of `schema`.
     ///
     /// Errors: the plan cannot be started; the record is then closed as failed.
     pub(super) fn start(
         planned: PlannedQuery,
+        schema: SchemaRef,
         mut life: QueryLife,
         place: Place,
         dispatcher: &Arc<dyn ChunkDispatcher>,
@@ -53,7 +55,6 @@ impl Rows {
         limit: MessageLimit,
     ) -> Result<Rows, Status> {
         life.executing();
-        let schema = planned.schema();
         let query_id = planned.query().id;
         match frames_of(&planned, dispatcher, cpu) {
             Ok(frames) => Ok(Rows {
@@ -120,6 +121,25 @@ impl Stream for Rows {
             }
         }
     }
+}
+
+/// A few batches that are there already.
+///
+/// Errors: `ResourceExhausted` when a single row is over the limit.
+pub(super) fn batch_messages(
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    limit: MessageLimit,
+) -> Result<FlightDataStream, Status> {
+    let failed = |error: EngineError| status_of(&error, None);
+    let mut messages = vec![Ok(schema_message(schema))];
+    for batch in batches {
+        for frame in encode_batch(batch).map_err(failed)? {
+            let pieces = limit.cut(frame, schema).map_err(failed)?;
+            messages.extend(pieces.into_iter().map(|piece| Ok(frame_message(piece))));
+        }
+    }
+    Ok(futures::stream::iter(messages).boxed())
 }
 
 /// The schema message that opens a stream.

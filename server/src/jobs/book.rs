@@ -259,7 +259,9 @@ pub(crate) fn lost(id: &str, error: &std::io::Error) -> EngineError {
 pub(crate) fn without_rows(view: &JobView) -> EngineError {
     let id = &view.job.id;
     match view.job.state {
-        JobState::Queued => EngineError::Invalid(format!("job {id} waits for its turn; read its rows when it has finished")),
+        JobState::Queued => {
+            EngineError::Invalid(format!("job {id} waits for its turn; read its rows when it has finished"))
+        }
         JobState::Running => EngineError::Invalid(format!(
             "job {id} is running ({:.0} % done); read its rows when it has finished",
             100.0 * view.part_done()

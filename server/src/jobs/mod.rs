@@ -32,11 +32,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 use uuid::Uuid;
 
+use self::book::ActiveJob;
 pub(crate) use self::book::{JobBook, JobView, no_job, without_rows};
 pub use self::config::JobsConfig;
 pub(crate) use self::ledger::KeepingDispatcher;
 pub(crate) use self::table::frames;
-use self::book::ActiveJob;
 use crate::clock::unix_ms;
 use crate::session::Caller;
 

@@ -269,8 +269,9 @@ mod tests {
 
     fn batch(from: i64, rows: i64) -> RecordBatch {
         let schema = Schema::new(vec![
-            Field::new("id", DataType::Int64, true)
-                .with_metadata([("unit".to_owned(), "deg".to_owned()), ("ucd".to_owned(), "meta.id".to_owned())].into()),
+            Field::new("id", DataType::Int64, true).with_metadata(
+                [("unit".to_owned(), "deg".to_owned()), ("ucd".to_owned(), "meta.id".to_owned())].into(),
+            ),
             Field::new("x", DataType::Float64, true),
             Field::new("name", DataType::Utf8, true),
         ]);
@@ -333,7 +334,8 @@ mod tests {
             let mut altered = whole.clone();
             altered[at] ^= 1;
             std::fs::write(&path, &altered).unwrap();
-            let read = ResultFile::open(&path, &result).map(|file| (0..3).map(|n| file.read(n).ok()).collect::<Vec<_>>());
+            let read =
+                ResultFile::open(&path, &result).map(|file| (0..3).map(|n| file.read(n).ok()).collect::<Vec<_>>());
             match read {
                 Err(_) => refused += 1,
                 Ok(read) => {

@@ -86,7 +86,12 @@ async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Resu
     for pause in PATIENCE {
         match attempt(shared, active, job).await {
             Err(EngineError::Unavailable(why)) => {
-                tracing::warn!(job = job.id, why, pause_s = pause.as_secs(), "workers cannot be reached, the job waits");
+                tracing::warn!(
+                    job = job.id,
+                    why,
+                    pause_s = pause.as_secs(),
+                    "workers cannot be reached, the job waits"
+                );
             }
             ended => return ended,
         }
@@ -175,7 +180,11 @@ async fn write(
 }
 
 /// Cuts what most clients could not take; then a batch is a message, and its number that of the message.
-async fn send(pieces: &mpsc::Sender<Piece>, frame: Frame, schema: &SchemaRef) -> Result<(), mpsc::error::SendError<Piece>> {
+async fn send(
+    pieces: &mpsc::Sender<Piece>,
+    frame: Frame,
+    schema: &SchemaRef,
+) -> Result<(), mpsc::error::SendError<Piece>> {
     let limit = MessageLimit::default();
     if limit.fits(&frame) {
         return pieces.send(Piece::Frame(frame)).await;

@@ -11,8 +11,8 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{StreamExt, TryStreamExt};
-use skyflight_engine::frames::decode_frame;
 use skyflight_engine::EngineError;
+use skyflight_engine::frames::decode_frame;
 
 use super::book::lost;
 use super::result::ResultFile;

@@ -16,7 +16,7 @@ use tonic::Code;
 
 use super::coordinator::{Client, TestCoordinator, fetch, integers, prepare, status};
 
-fn command(handle: &Bytes) -> FlightDescriptor {
+pub(crate) fn command(handle: &Bytes) -> FlightDescriptor {
     let query = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
     FlightDescriptor::new_cmd(query.as_any().encode_to_vec())
 }
@@ -94,7 +94,7 @@ async fn an_altered_handle_is_refused() {
 }
 
 /// DoPut of parameters to a handle; the handle in the answer.
-async fn bind(
+pub(crate) async fn bind(
     client: &mut Client,
     handle: &Bytes,
     parameters: Option<RecordBatch>,
@@ -114,7 +114,7 @@ async fn bind(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_parameters_can_be_bound_and_parameters_cannot() {
+async fn no_values_can_be_bound_to_no_parameters() {
     let coordinator = TestCoordinator::start().await;
     let mut client = coordinator.client().await;
     let (prepared, _) = prepare(&mut client, "SELECT 1").await;
@@ -128,7 +128,7 @@ async fn no_parameters_can_be_bound_and_parameters_cannot() {
     let one = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![7]))]).unwrap();
     let refused = bind(&mut client, &handle, Some(one)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    assert!(refused.message().contains("parameters are not supported yet"));
+    assert!(refused.message().contains("has 0 parameters, but 1 values"), "{}", refused.message());
     assert_eq!(bind(&mut client, &Bytes::from_static(b"no"), None).await.unwrap_err().code(), Code::Unauthenticated);
 }
 

@@ -80,7 +80,8 @@ async fn the_older_action_and_the_statement_cancel_too() {
     assert_eq!(answer.result, 1);
 
     let info = client.execute(ALL.into(), None).await.unwrap();
-    let (_, seen) = query(&mut client, "SELECT id FROM system.queries WHERE state = 'waiting' AND sql NOT LIKE '%sql%'").await;
+    let (_, seen) =
+        query(&mut client, "SELECT id FROM system.queries WHERE state = 'waiting' AND sql NOT LIKE '%sql%'").await;
     let id = texts(&seen, "id").remove(0);
     let (_, told) = query(&mut client, &format!("CANCEL '{id}'")).await;
     assert_eq!((texts(&told, "id"), texts(&told, "state")), (vec![id], vec!["cancelled".to_owned()]));
@@ -187,7 +188,8 @@ async fn a_thousand_infos_that_nobody_fetches_leave_no_trace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_is_renewed_by_its_user_up_to_a_bound() {
     let house = House::new().await;
-    let coordinator = house.coordinator_with(&MadeUp::unbounded(), |config| config.ticket_ttl = Duration::from_secs(2)).await;
+    let coordinator =
+        house.coordinator_with(&MadeUp::unbounded(), |config| config.ticket_ttl = Duration::from_secs(2)).await;
     let mut client = coordinator.client().await;
     let info = client.execute(ALL.into(), None).await.unwrap();
     let endpoint = info.endpoint[0].clone();

@@ -133,9 +133,10 @@ async fn a_job_that_fails_says_why_in_every_place() {
     let failed = poll_to_end(&mut client, first).await.unwrap_err();
     assert_eq!((failed.code(), failed.message()), (Code::ResourceExhausted, "the query needs too much"));
     let (_, seen) = query(&mut client, "SELECT state, error FROM system.queries WHERE kind = 'job'").await;
-    assert_eq!((texts(&seen, "state"), texts(&seen, "error")), (vec!["failed".to_owned()], vec![
-        "the query needs too much".to_owned()
-    ]));
+    assert_eq!(
+        (texts(&seen, "state"), texts(&seen, "error")),
+        (vec!["failed".to_owned()], vec!["the query needs too much".to_owned()])
+    );
     let refused = client.execute(format!("SELECT * FROM job('{id}')"), None).await.unwrap_err();
     let (code, message) = status(&refused);
     assert_eq!(code, Code::InvalidArgument);

@@ -24,10 +24,11 @@ async fn tables_are_found_by_patterns_and_types() {
     let coordinator = TestCoordinator::start().await;
     coordinator.add_tables().await;
     let mut client = coordinator.client().await;
-    let all: &'static [&'static str] = &["Filter_Names", "Object", "Source"];
+    let of_sky: &'static [&'static str] = &["Filter_Names", "Object", "Source"];
+    let all: &'static [&'static str] = &["Filter_Names", "Object", "Source", "queries", "workers"];
     let cases: [Case; 11] = [
         (None, None, None, &[], all),
-        (Some("skyflight"), Some("Sky"), Some("%"), &["TABLE"], all),
+        (Some("skyflight"), Some("Sky"), Some("%"), &["TABLE"], of_sky),
         (None, None, None, &["BASE TABLE"], all),
         (None, None, None, &["table", "VIEW"], all),
         (None, None, None, &["VIEW"], &[]),

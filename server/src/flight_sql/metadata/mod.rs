@@ -20,6 +20,7 @@ use arrow_flight::sql::{
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use skyflight_catalog::Snapshot;
+use skyflight_engine::SYSTEM;
 use tonic::Status;
 
 use crate::error::internal;
@@ -140,7 +141,7 @@ fn db_schemas(command: &CommandGetDbSchemas, catalog: &[Arc<Snapshot>]) -> Resul
     let mut found = GetDbSchemasBuilder::new(None::<String>, None::<String>);
     if in_catalog(command.catalog.as_deref()) {
         let names = catalog.iter().map(|snapshot| snapshot.database.name.as_str());
-        for name in names.chain([INFORMATION_SCHEMA]).filter(|name| wanted.matches(name)) {
+        for name in names.chain([INFORMATION_SCHEMA, SYSTEM]).filter(|name| wanted.matches(name)) {
             found.append(CATALOG, name);
         }
     }

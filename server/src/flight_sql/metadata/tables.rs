@@ -6,6 +6,7 @@ use arrow_flight::sql::CommandGetTables;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use skyflight_catalog::{Snapshot, Table};
+use skyflight_engine::SYSTEM;
 use skyflight_engine::schema::{arrow_schema, client_schema};
 use tonic::Status;
 
@@ -30,6 +31,12 @@ pub(super) fn answer(command: &CommandGetTables, catalog: &[Arc<Snapshot>]) -> R
             found.append(CATALOG, database, &table.name, TABLE, &schema).map_err(failed)?;
         }
     }
+    if databases.matches(SYSTEM) {
+        for (name, schema) in crate::system::tables().into_iter().filter(|(name, _)| names.matches(name)) {
+            let schema = if command.include_schema { described(SYSTEM, name, &schema) } else { Schema::empty() };
+            found.append(CATALOG, SYSTEM, name, TABLE, &schema).map_err(failed)?;
+        }
+    }
     found.build().map_err(failed)
 }
 
@@ -41,14 +48,16 @@ fn wants_tables(types: &[String]) -> bool {
 /// their own.
 fn described_schema(database: &str, table: &Table) -> Result<Schema, Status> {
     let stored = arrow_schema(table).map_err(|error| status_of(&error, None))?;
+    Ok(described(database, &table.name, &stored))
+}
+
+fn described(database: &str, table: &str, stored: &Schema) -> Schema {
     let of_table = |field: &FieldRef| {
         let mut metadata = field.metadata().clone();
-        for (key, value) in
-            [("CATALOG_NAME", CATALOG), ("DB_SCHEMA_NAME", database), ("TABLE_NAME", table.name.as_str())]
-        {
+        for (key, value) in [("CATALOG_NAME", CATALOG), ("DB_SCHEMA_NAME", database), ("TABLE_NAME", table)] {
             metadata.insert(format!("{PREFIX}{key}"), value.to_owned());
         }
         field.as_ref().clone().with_metadata(metadata)
     };
-    Ok(Schema::new(result_schema(&client_schema(&stored)).fields().iter().map(of_table).collect::<Vec<_>>()))
+    Schema::new(result_schema(&client_schema(stored)).fields().iter().map(of_table).collect::<Vec<_>>())
 }

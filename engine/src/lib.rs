@@ -18,6 +18,7 @@ pub mod functions;
 pub mod guard;
 pub mod interrupt;
 mod locality;
+pub mod message_limit;
 pub mod names;
 mod nan;
 pub mod own;

@@ -15,13 +15,13 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
+use skyflight_engine::message_limit::MessageLimit;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::message_limit::MessageLimit;
 use super::metadata::{Question, decode_command};
 use super::poll::{FirstBatch, expiring};
 use super::rows::{FlightDataStream, batch_messages};

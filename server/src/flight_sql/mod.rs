@@ -21,7 +21,6 @@ mod commands;
 mod face;
 mod incoming;
 mod ingest;
-mod message_limit;
 mod metadata;
 mod own_tables;
 mod poll;
@@ -33,6 +32,5 @@ mod rows;
 mod statement;
 
 pub(crate) use face::Face;
-pub(crate) use message_limit::MessageLimit;
 pub(crate) use own_tables::OwnTables;
 pub(crate) use statement::{Statements, StatementsConfig};

@@ -17,7 +17,6 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use super::commands::Command;
-use super::message_limit::MessageLimit;
 use super::metadata::result_schema;
 use super::rows::{frame_message, schema_message};
 use super::statement::{Announced, Fetched, Statement, Statements};
@@ -25,6 +24,7 @@ use crate::clock::unix_ms;
 use crate::error::{bad_request, internal, status_of};
 use crate::jobs::{JobView, frames, without_rows};
 use crate::session::Caller;
+use skyflight_engine::message_limit::MessageLimit;
 
 /// The header by which a client says with which batch of a job's rows to begin, counted from 0.
 const FIRST_BATCH_HEADER: &str = "x-skyflight-first-batch";

@@ -22,7 +22,6 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::{Outcome, is_update};
-use super::message_limit::MessageLimit;
 use super::promise::after;
 use super::statement::{
     Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, schema_changed, schema_hash,
@@ -30,6 +29,7 @@ use super::statement::{
 };
 use crate::error::{bad_request, status_of};
 use crate::session::Caller;
+use skyflight_engine::message_limit::MessageLimit;
 
 /// Most bytes of values in a handle, which travels with every call.
 const BOUND_BYTES: usize = 1 << 20;

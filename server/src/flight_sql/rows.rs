@@ -14,12 +14,12 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use skyflight_engine::dispatch::ChunkDispatcher;
 use skyflight_engine::frames::{Frame, encode_schema};
+use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::{EngineError, PlannedQuery, Result};
 use tokio::runtime::Handle;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::message_limit::MessageLimit;
 use crate::error::status_of;
 use crate::query::{Place, QueryLife, frames_of};
 

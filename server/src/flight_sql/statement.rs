@@ -13,6 +13,7 @@ use skyflight_catalog::{CatalogStore, DatabaseId, Estimated, SnapshotId};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
 use skyflight_engine::frames::{decode_batches, encode_batches, encode_schema};
 use skyflight_engine::guard::{Command, SqlLimits};
+use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::parameters::Described;
 use skyflight_engine::{Engine, EngineError, PlannedQuery, SessionOptions};
 use skyflight_proto::ticket::Body;
@@ -23,7 +24,6 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::Outcome;
-use super::message_limit::MessageLimit;
 use super::metadata::result_schema;
 use super::own_tables::OwnTables;
 use super::poll::FirstBatch;

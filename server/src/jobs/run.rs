@@ -19,8 +19,8 @@ use super::ledger::Ledger;
 use super::result::ResultWriter;
 use crate::clock::unix_ms;
 use crate::error::status_of;
-use crate::flight_sql::MessageLimit;
 use crate::query::frames_of;
+use skyflight_engine::message_limit::MessageLimit;
 
 /// Pauses before a job whose workers cannot be reached is tried again; then it fails. Its finished
 /// chunks are kept meanwhile.

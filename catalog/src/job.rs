@@ -173,6 +173,8 @@ pub struct JobFilter<'a> {
     pub user: Option<&'a str>,
     /// Those in one of these states; in any where there are none.
     pub states: &'a [JobState],
+    /// Those whose result was kept until this moment or an earlier one, milliseconds of Unix time.
+    pub expired_at_unix_ms: Option<i64>,
     /// At most so many, the latest.
     pub limit: u32,
 }

@@ -22,7 +22,7 @@ const QUERIES: &str = "queries";
 const WORKERS: &str = "workers";
 
 /// The latest queries and jobs of a user that are shown, of each so many.
-const SHOWN: u32 = 10_000;
+const SHOWN: u32 = 2_000;
 
 /// A worker that has said nothing for so many heartbeats is shown as gone.
 const MISSED_HEARTBEATS: i64 = 5;

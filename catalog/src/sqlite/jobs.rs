@@ -52,10 +52,12 @@ pub(super) async fn list(pool: &SqlitePool, filter: JobFilter<'_>) -> Result<Vec
     let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
     let rows = sqlx::query(
         "SELECT * FROM jobs WHERE ($1 IS NULL OR user_name = $1) AND ($2 = '' OR $2 LIKE '% ' || state || ' %') \
-         ORDER BY submitted_unix_ms DESC, id DESC LIMIT $3",
+           AND ($3 IS NULL OR expires_unix_ms <= $3) \
+         ORDER BY submitted_unix_ms DESC, id DESC LIMIT $4",
     )
     .bind(filter.user)
     .bind(states)
+    .bind(filter.expired_at_unix_ms)
     .bind(i64::from(filter.limit))
     .fetch_all(pool)
     .await?;

@@ -135,6 +135,9 @@ async fn jobs_are_listed_by_user_and_state_and_their_bytes_counted() {
     assert_eq!(ids(JobFilter { user: Some("ann"), limit: 2, ..JobFilter::default() }).await, ["d", "c"]);
     let open = [JobState::Queued, JobState::Running];
     assert_eq!(ids(JobFilter { states: &open, limit: 10, ..JobFilter::default() }).await, ["d", "b"]);
+    let expired_at = |expired_at_unix_ms| JobFilter { expired_at_unix_ms, limit: 10, ..JobFilter::default() };
+    assert_eq!(ids(expired_at(Some(1_006))).await, ["c", "a"]);
+    assert!(ids(expired_at(Some(1_005))).await.is_empty());
     assert_eq!(store.job_bytes("ann").await.unwrap(), 1_200);
     assert_eq!(store.job_bytes("bob").await.unwrap(), 0);
     store.step_job("a", &JobStep::Expire).await.unwrap();

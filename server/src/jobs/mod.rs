@@ -43,8 +43,8 @@ use crate::session::Caller;
 /// How often results are looked at that may have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Results looked at in one sweep.
-const SWEPT_AT_ONCE: u32 = 100_000;
+/// Results removed in one sweep.
+const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// How long a cancelled job may take to stop before its canceller is told that it still does.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
@@ -222,11 +222,14 @@ impl Shared {
     /// Removes the results whose time is over.
     async fn expire(&self) -> Result<()> {
         let now = unix_ms();
-        let finished = JobFilter { states: &[JobState::Finished], limit: SWEPT_AT_ONCE, ..JobFilter::default() };
-        for job in self.store.jobs(finished).await? {
-            if job.expires_unix_ms.is_some_and(|expires| expires <= now)
-                && self.store.step_job(&job.id, &JobStep::Expire).await?
-            {
+        let over = JobFilter {
+            states: &[JobState::Finished],
+            expired_at_unix_ms: Some(now),
+            limit: SWEPT_AT_ONCE,
+            ..JobFilter::default()
+        };
+        for job in self.store.jobs(over).await? {
+            if self.store.step_job(&job.id, &JobStep::Expire).await? {
                 tracing::info!(job = job.id, user = job.user, "result expired");
                 self.forget(&job.id).await;
             }
@@ -239,7 +242,7 @@ impl Shared {
 async fn take_turns(shared: Arc<Shared>) {
     let mut running = JoinSet::new();
     let mut jobs = HashMap::new();
-    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL.min(shared.book.config().result_ttl));
     while !shared.stop.is_cancelled() {
         while running.len() < shared.book.config().running.max(1)
             && let Some(job) = shared.book.next()

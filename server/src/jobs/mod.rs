@@ -42,6 +42,7 @@ use crate::session::Caller;
 
 /// How often results are looked at that may have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Results removed in one sweep.
 const SWEPT_AT_ONCE: u32 = 1_000;
@@ -242,7 +243,7 @@ impl Shared {
 async fn take_turns(shared: Arc<Shared>) {
     let mut running = JoinSet::new();
     let mut jobs = HashMap::new();
-    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL.min(shared.book.config().result_ttl));
+    let mut sweeps = tokio::time::interval(shared.book.config().result_ttl.clamp(LEAST_INTERVAL, SWEEP_INTERVAL));
     while !shared.stop.is_cancelled() {
         while running.len() < shared.book.config().running.max(1)
             && let Some(job) = shared.book.next()

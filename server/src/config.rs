@@ -9,6 +9,8 @@ use skyflight_engine::guard::SqlLimits;
 use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
 
+use crate::auth::AuthMode;
+
 /// How a coordinator listens, plans and limits.
 #[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
@@ -20,7 +22,9 @@ pub struct CoordinatorConfig {
     pub default_database: Option<String>,
     /// How long the ticket of a statement's rows may be redeemed. Default 1 h.
     pub ticket_ttl: Duration,
-    /// How long a bearer token is good. Default 24 h.
+    /// Who may ask. Default: whoever reaches the port.
+    pub auth: AuthMode,
+    /// How long a bearer token is good, in whole seconds. Default 24 h.
     pub token_ttl: Duration,
     /// How long a planned query waits to be fetched before it has to be planned again. Default 120 s.
     pub plan_ttl: Duration,
@@ -57,6 +61,7 @@ impl CoordinatorConfig {
             keys,
             default_database: None,
             ticket_ttl: Duration::from_secs(3_600),
+            auth: AuthMode::Open,
             token_ttl: Duration::from_secs(24 * 3_600),
             plan_ttl: Duration::from_secs(120),
             plans_waiting: 1_000,

@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::auth::{Auth, AuthMode, Door};
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
 use crate::flight_sql::{Face, Statements, StatementsConfig};
@@ -102,7 +103,12 @@ pub async fn start(
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
     });
-    let sessions = Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone());
+    let auth = match config.auth {
+        AuthMode::Open => None,
+        AuthMode::Users => Some(Auth::new(Arc::clone(&store))),
+    };
+    let sessions =
+        Arc::new(Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone(), auth));
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };
 
     let (close, closed) = oneshot::channel();
@@ -166,7 +172,8 @@ async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     // Without nodelay a tiny DoGet waits 40 ms for an acknowledgement.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
-    let service = FlightServiceServer::new(face).max_decoding_message_size(MOST_RECEIVED_BYTES);
+    let door = Arc::clone(&face.sessions);
+    let service = Door::new(door, FlightServiceServer::new(face).max_decoding_message_size(MOST_RECEIVED_BYTES));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

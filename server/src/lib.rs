@@ -5,6 +5,7 @@
 //! `session` says whose it is, `query` gives it an id and a record that always closes, the engine
 //! plans it, and its rows come from the merge plan or, undecoded, from [`dispatch`].
 
+mod auth;
 mod clock;
 mod cluster;
 mod config;
@@ -15,6 +16,7 @@ mod flight_sql;
 mod query;
 mod session;
 
+pub use auth::{AuthMode, PasswordError, hash_password};
 pub use config::CoordinatorConfig;
 pub use coordinator::{RunningCoordinator, start};
 pub use error::ServerError;

@@ -39,8 +39,77 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Run SQL: interactively, or from -c or -f.
     Sql(SqlArgs),
+    /// Those who may log in, where auth.mode is "users".
+    User(UserArgs),
+    /// Change the keys by which the cluster signs tickets and tokens.
+    Key(KeyArgs),
     /// Print the configuration with all defaults.
     Config,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
+    #[command(subcommand)]
+    pub(crate) action: UserAction,
+    /// The coordinator's data folder.
+    #[arg(long, global = true, default_value = "./skyflight-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserAction {
+    /// Add a user; the password is asked for, or read from standard input.
+    Add {
+        /// The name: ASCII letters, digits and _.
+        name: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Give a user another password; what was begun with the old one ends.
+    Password {
+        /// The user.
+        name: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Take a user away; the tables of the user stay.
+    Remove {
+        /// The user.
+        name: String,
+    },
+    /// Print all users.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordSource {
+    /// Read the password from the first line of a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    pub(crate) action: KeyAction,
+    /// The file of the keys.
+    #[arg(long, global = true, default_value = "./skyflight-data/cluster.key", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// To change keys without refusing what is out: add, copy the file to every worker, promote, copy it
+/// again, and retire the old keys when their last token has expired. Servers read the file again
+/// within seconds.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Add a new key, which does not sign yet.
+    Add,
+    /// Let the newest key sign; the others still verify.
+    Promote,
+    /// Drop every key but the one that signs; what others signed is void.
+    Retire,
+    /// Print the ids of the keys; the first signs.
+    List,
 }
 
 #[derive(Debug, Args)]

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::{Deserialize, Serialize};
-use skyflight_server::ShuffleMode;
+use skyflight_server::{AuthMode, ShuffleMode};
 
 /// The annotated defaults, which are also the documentation of every key.
 pub(crate) const DEFAULTS: &str = include_str!("../skyflight.toml");
@@ -18,9 +18,17 @@ pub(crate) const DEFAULTS: &str = include_str!("../skyflight.toml");
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
+    pub(crate) auth: AuthSection,
     pub(crate) coordinator: CoordinatorSection,
     pub(crate) worker: WorkerSection,
     pub(crate) ingest: IngestSection,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuthSection {
+    pub(crate) mode: String,
+    pub(crate) token_ttl_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,16 +85,15 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let loopback = |address: SocketAddr, key: &str| {
-            ensure!(
-                address.ip().is_loopback() || self.allows_open(),
-                "{key} = \"{address}\" would serve without authentication beyond this machine; listen on 127.0.0.1, \
-                 or set SKYFLIGHT_OPEN=yes if the network itself keeps strangers out"
-            );
-            Ok(())
-        };
-        loopback(self.coordinator.listen, "coordinator.listen")?;
+        let listen = self.coordinator.listen;
+        ensure!(
+            listen.ip().is_loopback() || self.auth_mode()? == AuthMode::Users || allows_open(),
+            "coordinator.listen = \"{listen}\" would serve without authentication beyond this machine; set \
+             auth.mode = \"users\", listen on 127.0.0.1, or set SKYFLIGHT_OPEN=yes if the network itself keeps \
+             strangers out"
+        );
         let positive = [
+            (self.auth.token_ttl_s, "auth.token_ttl_s"),
             (self.coordinator.ticket_ttl_s, "coordinator.ticket_ttl_s"),
             (self.coordinator.max_queries as u64, "coordinator.max_queries"),
             (self.coordinator.memory_mib as u64, "coordinator.memory_mib"),
@@ -109,11 +116,16 @@ impl Config {
         Ok(self.coordinator.shuffle.parse()?)
     }
 
-    /// Until users and TLS exist, serving beyond loopback has to be asked for.
-    #[expect(clippy::disallowed_methods, reason = "configuration is read here")]
-    fn allows_open(&self) -> bool {
-        std::env::var("SKYFLIGHT_OPEN").is_ok_and(|v| v == "yes")
+    /// Who may ask.
+    pub(crate) fn auth_mode(&self) -> Result<AuthMode> {
+        self.auth.mode.parse().map_err(|wrong: String| anyhow!("auth.mode: {wrong}"))
     }
+}
+
+/// Whether somebody said that the network itself keeps strangers out.
+#[expect(clippy::disallowed_methods, reason = "configuration is read here")]
+fn allows_open() -> bool {
+    std::env::var("SKYFLIGHT_OPEN").is_ok_and(|v| v == "yes")
 }
 
 /// Seconds as a duration.

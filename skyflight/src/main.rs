@@ -4,9 +4,11 @@ mod cli;
 mod config;
 mod demo;
 mod ingest;
+mod keys;
 mod node;
 mod sources;
 mod sql;
+mod user;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -51,6 +53,8 @@ fn run(cli: Cli) -> Result<()> {
             Command::Ingest(args) => ingest::run(args, config).await,
             Command::Generate(args) => ingest::generate(args).await,
             Command::Sql(args) => sql::run(args).await,
+            Command::User(args) => user::run(args).await,
+            Command::Key(args) => keys::run(&args),
             Command::Config => Ok(()),
         }
     })

@@ -18,6 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
 use crate::config::{Config, seconds, threads};
+use crate::keys;
+
+/// The keys' file in a coordinator's data folder.
+const KEY_FILE: &str = "cluster.key";
 
 /// A coordinator's data folder: the catalog, the keys and the lock.
 pub(crate) struct Home {
@@ -34,7 +38,7 @@ impl Home {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
         let folder =
             folder.canonicalize().with_context(|| format!("cannot use the data folder {}", folder.display()))?;
-        let keys = ClusterKeys::create_if_missing(&folder.join("cluster.key"))?;
+        let keys = ClusterKeys::create_if_missing(&folder.join(KEY_FILE))?;
         let store = SqliteStore::open(&folder.join("catalog.sqlite")).await?;
         Ok(Home { folder, store: Arc::new(store), keys: Arc::new(keys) })
     }
@@ -115,6 +119,8 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     let section = &config.coordinator;
     let mut coordinator = CoordinatorConfig::new(section.listen, Arc::clone(&home.keys), home.folder.join("spill"));
     coordinator.default_database = (!section.default_database.is_empty()).then(|| section.default_database.clone());
+    coordinator.auth = config.auth_mode()?;
+    coordinator.token_ttl = seconds(config.auth.token_ttl_s);
     coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
     coordinator.max_queries = section.max_queries;
     coordinator.threads = threads(section.threads);
@@ -148,6 +154,7 @@ pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
     }
     let home = Home::open(&args.data_dir).await?;
     let _lock = home.lock()?;
+    let _keys = keys::follow(Arc::clone(&home.keys), home.folder.join(KEY_FILE));
     let workers = start_workers(&home, &config).await?;
     let coordinator = start_coordinator(&home, &config).await?;
     say_listening("skyflight", &format!("http://{}", coordinator.address()))?;
@@ -163,6 +170,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs, mut config: Config) -> Re
     override_listen(&mut config, args.listen)?;
     let home = Home::open(&args.data_dir).await?;
     let _lock = home.lock()?;
+    let _keys = keys::follow(Arc::clone(&home.keys), home.folder.join(KEY_FILE));
     let coordinator = start_coordinator(&home, &config).await?;
     say_listening("skyflight coordinator", &format!("http://{}", coordinator.address()))?;
     stop_signal().await?;
@@ -179,6 +187,7 @@ fn override_listen(config: &mut Config, listen: Option<SocketAddr>) -> Result<()
 
 pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     let keys = Arc::new(ClusterKeys::load(&args.cluster_key_file)?);
+    let _keys = keys::follow(Arc::clone(&keys), args.cluster_key_file);
     let mut worker = worker_config(args.data_dir, Arc::clone(&keys), &config);
     worker.id = args.id;
     if let Some(listen) = args.listen {

@@ -9,3 +9,4 @@ mod refusals;
 mod scale;
 mod sharing;
 mod transactions;
+mod users;

@@ -36,7 +36,7 @@ const QUERY_ID_HEADER: &str = "x-skyflight-query-id";
 
 /// The Flight SQL service.
 pub(crate) struct Face {
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) statements: Statements,
     pub(crate) store: Arc<dyn CatalogStore>,
     pub(crate) keys: Arc<ClusterKeys>,
@@ -196,7 +196,7 @@ impl Face {
         let (changed, answer) = options::set(caller, body, self.store.as_ref()).await?;
         let mut response = results([Bytes::from(answer)]);
         if let Some(changed) = changed {
-            let bearer = self.sessions.bearer(&self.sessions.token(&changed))?;
+            let bearer = self.sessions.bearer(&self.sessions.token(&changed)?)?;
             response.metadata_mut().insert("authorization", bearer);
         }
         Ok(response)

@@ -281,7 +281,7 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
 
 fn caller_of(user: String, default_schema: String, shuffle: &str) -> Caller {
     let default_database = (!default_schema.is_empty()).then_some(default_schema);
-    Caller { user, default_database, shuffle: shuffle.parse().ok() }
+    Caller { default_database, shuffle: shuffle.parse().ok(), ..Caller::of(user) }
 }
 
 fn shuffle_name(caller: &Caller) -> String {

@@ -20,7 +20,7 @@ mod output;
 mod shell;
 mod statements;
 
-pub use connection::{Connection, Rows, TableName};
+pub use connection::{Connection, Rows, TableName, TlsOptions};
 pub use error::ClientError;
 pub use output::{Format, Summary, write_rows};
 pub use shell::{ShellOptions, run_script, run_shell};

@@ -2,6 +2,7 @@
 //!
 //! - [`generated`]: the messages, from `proto/skyflight.proto`;
 //! - [`ClusterKeys`]: signs tickets and session tokens, and believes none that it did not sign;
+//! - [`tls`]: how a node listens and how it reaches others;
 //! - [`wire`]: frame sizes, action names and the digest of a chunk's rows;
 //! - [`error`]: kinds of failure, their gRPC codes, and which of them a replica may cure.
 //!
@@ -15,6 +16,7 @@ mod key_file;
 mod keys;
 mod session_token;
 mod signature;
+pub mod tls;
 pub mod wire;
 
 pub use error::{FailureKind, retryable};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use skyflight_engine::guard::SqlLimits;
 use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::NodeTls;
 
 use crate::auth::AuthMode;
 
@@ -22,6 +23,8 @@ pub struct CoordinatorConfig {
     pub default_database: Option<String>,
     /// How long the ticket of a statement's rows may be redeemed. Default 1 h.
     pub ticket_ttl: Duration,
+    /// Certificates of this coordinator and of those it believes; without them it speaks in clear.
+    pub tls: Option<Arc<NodeTls>>,
     /// Who may ask. Default: whoever reaches the port.
     pub auth: AuthMode,
     /// How long a bearer token is good, in whole seconds. Default 24 h.
@@ -61,6 +64,7 @@ impl CoordinatorConfig {
             keys,
             default_database: None,
             ticket_ttl: Duration::from_secs(3_600),
+            tls: None,
             auth: AuthMode::Open,
             token_ttl: Duration::from_secs(24 * 3_600),
             plan_ttl: Duration::from_secs(120),

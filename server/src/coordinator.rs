@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use futures::Stream;
 use skyflight_catalog::CatalogStore;
 use skyflight_engine::dispatch::ChunkDispatcher;
 use skyflight_engine::{Engine, EngineConfig};
+use skyflight_proto::tls::{Connection, incoming};
 use skyflight_proto::wire::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -17,7 +19,6 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::auth::{Auth, AuthMode, Door};
 use crate::config::CoordinatorConfig;
@@ -112,7 +113,7 @@ pub async fn start(
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };
 
     let (close, closed) = oneshot::channel();
-    let server = AbortOnDropHandle::new(network.spawn(serve(face, listener, closed)));
+    let server = AbortOnDropHandle::new(network.spawn(serve(face, incoming(listener, config.tls.clone()), closed)));
     let sweeper = AbortOnDropHandle::new(network.spawn(sweep(waiting.clone())));
     tracing::info!(%address, "coordinator serves Flight SQL");
     Ok(RunningCoordinator {
@@ -167,11 +168,9 @@ impl RunningCoordinator {
 
 async fn serve(
     face: Face,
-    listener: TcpListener,
+    incoming: impl Stream<Item = std::io::Result<Connection>> + Send + 'static,
     closed: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
-    // Without nodelay a tiny DoGet waits 40 ms for an acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
     let door = Arc::clone(&face.sessions);
     let service = Door::new(door, FlightServiceServer::new(face).max_decoding_message_size(MOST_RECEIVED_BYTES));
     Server::builder()

@@ -139,6 +139,9 @@ pub(crate) struct ServeArgs {
     /// Address of the Flight SQL port; overrides coordinator.listen.
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve by TLS with a certificate that is made on the first start; as tls.development = true.
+    #[arg(long)]
+    pub(crate) tls_dev: bool,
     /// Number of workers; overrides worker.count.
     #[arg(long)]
     pub(crate) workers: Option<usize>,
@@ -152,6 +155,9 @@ pub(crate) struct CoordinatorArgs {
     /// Address of the Flight SQL port; overrides coordinator.listen.
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve by TLS with a certificate that is made on the first start; as tls.development = true.
+    #[arg(long)]
+    pub(crate) tls_dev: bool,
 }
 
 #[derive(Debug, Args)]
@@ -159,7 +165,7 @@ pub(crate) struct WorkerArgs {
     /// Folder of the worker's chunks.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
-    /// The coordinator to join, http://host:port.
+    /// The coordinator to join, http://host:port or https://host:port.
     #[arg(long)]
     pub(crate) coordinator: String,
     /// The cluster's keys: a copy of cluster.key in the coordinator's data folder.
@@ -255,6 +261,15 @@ pub(crate) struct SqlArgs {
     /// Password or token.
     #[arg(long, env = "SKYFLIGHT_PASSWORD", default_value = "", hide_env_values = true)]
     pub(crate) password: String,
+    /// Authority of the server's certificate, PEM, for https://.
+    #[arg(long, env = "SKYFLIGHT_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Certificate to show to the server, PEM, where it asks for one.
+    #[arg(long, value_name = "FILE", requires_all = ["ca_file", "key"])]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
     /// Database in which unqualified tables are looked up first.
     #[arg(long)]
     pub(crate) database: Option<String>,

@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod demo;
+mod follow;
 mod ingest;
 mod keys;
 mod node;
@@ -53,7 +54,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Ingest(args) => ingest::run(args, config).await,
             Command::Generate(args) => ingest::generate(args).await,
             Command::Sql(args) => sql::run(args).await,
-            Command::User(args) => user::run(args).await,
+            Command::User(args) => user::run(args, config).await,
             Command::Key(args) => keys::run(&args),
             Command::Config => Ok(()),
         }

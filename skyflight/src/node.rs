@@ -6,19 +6,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use skyflight_catalog::{CatalogStore, SqliteStore, Worker, WorkerCapacity, WorkerId};
+use skyflight_proto::tls::{Dialer, NodeTls};
 use skyflight_proto::{ClusterKeys, RegisterWorker};
 use skyflight_server::dispatch::{DispatchConfig, FlightDispatcher, StoreDirectory};
 use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig};
 use skyflight_worker::{Registrar, RemoteRegistrar, RunningWorker, WorkerConfig, WorkerError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
 use crate::config::{Config, seconds, threads};
-use crate::keys;
+use crate::follow::{follow_keys, follow_tls};
 
 /// The keys' file in a coordinator's data folder.
 const KEY_FILE: &str = "cluster.key";
@@ -28,19 +30,22 @@ pub(crate) struct Home {
     pub(crate) folder: PathBuf,
     pub(crate) store: Arc<dyn CatalogStore>,
     pub(crate) keys: Arc<ClusterKeys>,
+    /// TLS of the coordinator, and of the workers in its process.
+    pub(crate) tls: Option<Arc<NodeTls>>,
 }
 
 /// Held by the one process that serves a data folder.
 pub(crate) struct HomeLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 impl Home {
-    pub(crate) async fn open(folder: &Path) -> Result<Home> {
+    pub(crate) async fn open(folder: &Path, config: &Config) -> Result<Home> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
         let folder =
             folder.canonicalize().with_context(|| format!("cannot use the data folder {}", folder.display()))?;
         let keys = ClusterKeys::create_if_missing(&folder.join(KEY_FILE))?;
         let store = SqliteStore::open(&folder.join("catalog.sqlite")).await?;
-        Ok(Home { folder, store: Arc::new(store), keys: Arc::new(keys) })
+        let tls = config.tls.load(&folder.join("tls"), &config.own_names())?;
+        Ok(Home { folder, tls, store: Arc::new(store), keys: Arc::new(keys) })
     }
 
     /// Takes the folder; `None` where another process serves it.
@@ -52,6 +57,18 @@ impl Home {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
+    }
+
+    /// Follows changes of the keys and certificates on disk until what this gives is dropped.
+    pub(crate) fn follow(&self) -> Vec<AbortOnDropHandle<()>> {
+        let keys = follow_keys(Arc::clone(&self.keys), self.folder.join(KEY_FILE));
+        std::iter::once(keys).chain(self.tls.clone().map(follow_tls)).collect()
+    }
+
+    /// Where its coordinator is reached from this machine.
+    pub(crate) fn url(&self, coordinator: &RunningCoordinator) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", coordinator.address())
     }
 
     fn lock(&self) -> Result<HomeLock> {
@@ -90,6 +107,7 @@ pub(crate) async fn start_workers(home: &Home, config: &Config) -> Result<Vec<Ru
     let mut workers = Vec::new();
     for number in 1..=config.worker.count {
         let mut worker = worker_config(home.folder.join(format!("worker-{number}")), Arc::clone(&home.keys), config);
+        worker.tls = home.tls.clone();
         worker.id = Some(format!("local-{number}"));
         worker.listen = SocketAddr::new(config.worker.listen.ip(), 0);
         worker.registrar = Some(Arc::new(LocalRegistrar(Arc::clone(&home.store))));
@@ -119,6 +137,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     let section = &config.coordinator;
     let mut coordinator = CoordinatorConfig::new(section.listen, Arc::clone(&home.keys), home.folder.join("spill"));
     coordinator.default_database = (!section.default_database.is_empty()).then(|| section.default_database.clone());
+    coordinator.tls = home.tls.clone();
     coordinator.auth = config.auth_mode()?;
     coordinator.token_ttl = seconds(config.auth.token_ttl_s);
     coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
@@ -138,6 +157,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     let dispatch = DispatchConfig {
         silence_timeout: seconds(section.silence_timeout_s),
         hold_bytes: section.hold_mib << 20,
+        dialer: Dialer::new(home.tls.clone()),
         spool_dir: home.folder.join("spill"),
         ..DispatchConfig::default()
     };
@@ -147,17 +167,17 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
 }
 
 pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
-    override_listen(&mut config, args.listen)?;
+    override_listen(&mut config, args.listen, args.tls_dev)?;
     if let Some(workers) = args.workers {
-        anyhow::ensure!(workers > 0, "--workers must be at least 1");
+        ensure!(workers > 0, "--workers must be at least 1");
         config.worker.count = workers;
     }
-    let home = Home::open(&args.data_dir).await?;
+    let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
-    let _keys = keys::follow(Arc::clone(&home.keys), home.folder.join(KEY_FILE));
+    let _followers = home.follow();
     let workers = start_workers(&home, &config).await?;
     let coordinator = start_coordinator(&home, &config).await?;
-    say_listening("skyflight", &format!("http://{}", coordinator.address()))?;
+    say_listening("skyflight", &home.url(&coordinator))?;
     stop_signal().await?;
     coordinator.shutdown().await?;
     for worker in workers {
@@ -167,27 +187,25 @@ pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
 }
 
 pub(crate) async fn coordinator(args: CoordinatorArgs, mut config: Config) -> Result<()> {
-    override_listen(&mut config, args.listen)?;
-    let home = Home::open(&args.data_dir).await?;
+    override_listen(&mut config, args.listen, args.tls_dev)?;
+    let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
-    let _keys = keys::follow(Arc::clone(&home.keys), home.folder.join(KEY_FILE));
+    let _followers = home.follow();
     let coordinator = start_coordinator(&home, &config).await?;
-    say_listening("skyflight coordinator", &format!("http://{}", coordinator.address()))?;
+    say_listening("skyflight coordinator", &home.url(&coordinator))?;
     stop_signal().await?;
     Ok(coordinator.shutdown().await?)
 }
 
-fn override_listen(config: &mut Config, listen: Option<SocketAddr>) -> Result<()> {
-    if let Some(listen) = listen {
-        config.coordinator.listen = listen;
-        config.check()?;
-    }
-    Ok(())
+fn override_listen(config: &mut Config, listen: Option<SocketAddr>, tls_dev: bool) -> Result<()> {
+    config.coordinator.listen = listen.unwrap_or(config.coordinator.listen);
+    config.tls.development |= tls_dev;
+    config.check()
 }
 
 pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     let keys = Arc::new(ClusterKeys::load(&args.cluster_key_file)?);
-    let _keys = keys::follow(Arc::clone(&keys), args.cluster_key_file);
+    let _keys = follow_keys(Arc::clone(&keys), args.cluster_key_file);
     let mut worker = worker_config(args.data_dir, Arc::clone(&keys), &config);
     worker.id = args.id;
     if let Some(listen) = args.listen {
@@ -196,7 +214,14 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     if args.advertise.is_some() {
         worker.advertise = args.advertise;
     }
-    worker.registrar = Some(Arc::new(RemoteRegistrar::new(&args.coordinator, keys)?));
+    ensure!(
+        !config.tls.development,
+        "tls.development makes a certificate that only its own process knows; for a worker set tls.certificate, \
+         tls.key and tls.ca to node.pem, node.key and ca.pem in the folder tls of the coordinator's data"
+    );
+    worker.tls = config.tls.load(Path::new(""), &[])?;
+    let _tls = worker.tls.clone().map(follow_tls);
+    worker.registrar = Some(Arc::new(RemoteRegistrar::new(&args.coordinator, keys, &Dialer::new(worker.tls.clone()))?));
     let mut running = skyflight_worker::start(worker).await?;
     tokio::select! {
         () = running.registered() => {}

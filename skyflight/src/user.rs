@@ -8,10 +8,11 @@ use skyflight_catalog::check_user_name;
 use skyflight_server::hash_password;
 
 use crate::cli::{PasswordSource, UserAction, UserArgs};
+use crate::config::Config;
 use crate::node::Home;
 
-pub(crate) async fn run(args: UserArgs) -> Result<()> {
-    let store = Home::open(&args.data_dir).await?.store;
+pub(crate) async fn run(args: UserArgs, config: Config) -> Result<()> {
+    let store = Home::open(&args.data_dir, &config).await?.store;
     match args.action {
         UserAction::Add { name, password } => {
             // Before anybody types a password in vain.

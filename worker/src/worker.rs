@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use skyflight_engine::fragment::FragmentRuntime;
 use skyflight_engine::shuffle::host::{ChunkFiles, StageHost};
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::{ClusterKeys, Ticket, WorkerStatus};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -46,8 +47,9 @@ impl Worker {
     ) -> Worker {
         let decoder = Arc::new(decoder);
         let files: Arc<dyn ChunkFiles> = Arc::<ChunkStore>::clone(&store);
+        let dialer = Dialer::new(config.tls.clone());
         // What this is called on is the network's runtime.
-        let stages = StageHost::new(Arc::clone(&decoder), files, Arc::clone(&config.keys), Handle::current());
+        let stages = StageHost::new(Arc::clone(&decoder), files, Arc::clone(&config.keys), dialer, Handle::current());
         Worker {
             id,
             keys: Arc::clone(&config.keys),

@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::TcpConnectInfo;
 
 use crate::session::{Credentials, Sessions, credentials_of};
 
@@ -87,8 +87,5 @@ async fn admit(sessions: &Sessions, headers: &mut MetadataMap, from: Option<IpAd
 }
 
 fn peer(request: &http::Request<Body>) -> Option<IpAddr> {
-    let extensions = request.extensions();
-    let tcp = extensions.get::<TcpConnectInfo>();
-    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
-    tcp.or(tls).and_then(TcpConnectInfo::remote_addr).map(|address| address.ip())
+    request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip())
 }

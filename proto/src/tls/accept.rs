@@ -22,7 +22,7 @@ use super::NodeTls;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes at a time; later connections wait in the listener's queue.
-const HANDSHAKES: usize = 256;
+const HANDSHAKES: usize = 1_024;
 /// How long to wait where the system has no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(100);
 

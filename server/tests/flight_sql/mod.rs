@@ -15,3 +15,4 @@ mod relay;
 mod sql_info;
 mod statements;
 mod tickets;
+mod tls;

@@ -42,7 +42,7 @@ pub fn incoming(
     tls: Option<Arc<NodeTls>>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send + 'static {
     let door = Door { listener, tls, handshakes: FuturesUnordered::new() };
-    futures::stream::unfold(door, |mut door| async {
+    futures::stream::unfold(door, |mut door| async move {
         let connection = door.next().await;
         Some((Ok(connection), door))
     })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use arrow_flight::BasicAuth;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use prost::Message;
-use skyflight_catalog::{CatalogStore, QueryState};
+use skyflight_catalog::QueryState;
 use skyflight_proto::KeyStep;
 use skyflight_server::{AuthMode, hash_password};
 use tonic::Code;
@@ -62,7 +62,10 @@ async fn every_form_of_handshake_logs_a_user_in() {
     }
     let users: Vec<String> =
         coordinator.store.queries(100).await.unwrap().into_iter().map(|record| record.user).collect();
-    assert!(users.len() >= 7 && users.iter().all(|user| user == "ada"), "the declared name, whatever was sent: {users:?}");
+    assert!(
+        users.len() >= 7 && users.iter().all(|user| user == "ada"),
+        "the declared name, whatever was sent: {users:?}"
+    );
 
     for (authorization, messages) in [
         (None, vec![]),
@@ -142,7 +145,10 @@ async fn a_new_password_or_a_removed_user_ends_old_tokens() {
     let token = handshake(&coordinator, Some(&fresh), vec![]).await.unwrap();
     coordinator.store.remove_user("ada").await.unwrap();
     tokio::time::sleep(Duration::from_millis(2_300)).await;
-    assert_eq!(refusal(&mut client_with(&coordinator, &format!("Bearer {token}")).await).await.0, Code::Unauthenticated);
+    assert_eq!(
+        refusal(&mut client_with(&coordinator, &format!("Bearer {token}")).await).await.0,
+        Code::Unauthenticated
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

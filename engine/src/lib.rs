@@ -29,6 +29,7 @@ mod session;
 pub mod shuffle;
 mod spherical;
 mod tables;
+pub mod trace;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Result};

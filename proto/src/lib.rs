@@ -19,6 +19,9 @@ mod signature;
 pub mod tls;
 pub mod wire;
 
+/// The description of the Flight service for gRPC reflection: an encoded `FileDescriptorSet`.
+pub const FLIGHT_DESCRIPTOR: &[u8] = include_bytes!("flight_descriptor.bin");
+
 pub use error::{FailureKind, retryable};
 pub use generated::*;
 pub use keys::{ClusterKeys, KeyError, KeyStep};

@@ -25,6 +25,14 @@ pub(crate) struct Config {
     pub(crate) coordinator: CoordinatorSection,
     pub(crate) worker: WorkerSection,
     pub(crate) ingest: IngestSection,
+    pub(crate) operations: OperationsSection,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OperationsSection {
+    pub(crate) http_listen: String,
+    pub(crate) otlp_endpoint: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +59,7 @@ pub(crate) struct CoordinatorSection {
     pub(crate) listen: SocketAddr,
     pub(crate) default_database: String,
     pub(crate) ticket_ttl_s: u64,
+    pub(crate) drain_s: u64,
     pub(crate) max_queries: usize,
     pub(crate) threads: usize,
     pub(crate) memory_mib: usize,
@@ -101,6 +110,7 @@ impl Config {
     pub(crate) fn check(&self) -> Result<()> {
         let listen = self.coordinator.listen;
         self.tls.check()?;
+        self.http_listen()?;
         if !listen.ip().is_loopback() && !allows_open() {
             ensure!(
                 self.auth_mode()? == AuthMode::Users,
@@ -155,6 +165,21 @@ impl Config {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// The address of the HTTP port, if there is to be one. A port alone is one on this machine.
+    pub(crate) fn http_listen(&self) -> Result<Option<SocketAddr>> {
+        let given = self.operations.http_listen.trim();
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let address = match given.parse::<u16>() {
+            Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
+            Err(_) => given
+                .parse()
+                .with_context(|| format!("operations.http_listen = \"{given}\" is no address:port and no port"))?,
+        };
+        Ok(Some(address))
     }
 
     /// Who may ask.

@@ -4,11 +4,13 @@ mod cli;
 mod config;
 mod demo;
 mod follow;
+mod http;
 mod ingest;
 mod keys;
 mod node;
 mod sources;
 mod sql;
+mod telemetry;
 mod user;
 
 use anyhow::{Context, Result};

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
@@ -21,6 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
 use crate::config::{Config, seconds, threads};
 use crate::follow::{follow_keys, follow_tls};
+use crate::http::{Figures, HttpPort, Observed};
+use crate::telemetry::Telemetry;
 
 /// The keys' file in a coordinator's data folder.
 const KEY_FILE: &str = "cluster.key";
@@ -141,6 +144,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     coordinator.auth = config.auth_mode()?;
     coordinator.token_ttl = seconds(config.auth.token_ttl_s);
     coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
+    coordinator.shutdown_grace = seconds(section.drain_s);
     coordinator.max_queries = section.max_queries;
     coordinator.threads = threads(section.threads);
     coordinator.merge_partitions = coordinator.threads.max(2);
@@ -166,6 +170,43 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     Ok(skyflight_server::start(coordinator, Arc::clone(&home.store), Arc::new(dispatcher)).await?)
 }
 
+/// What watches a server process: collected before it starts, open while it runs.
+struct Watch {
+    figures: Option<(Figures, SocketAddr)>,
+    ending: Arc<AtomicBool>,
+    _telemetry: Option<Telemetry>,
+}
+
+impl Watch {
+    fn start(config: &Config, service: &'static str) -> Result<Watch> {
+        let figures = config.http_listen()?.map(|listen| Ok::<_, anyhow::Error>((Figures::collect()?, listen)));
+        let endpoint = &config.operations.otlp_endpoint;
+        let telemetry = (!endpoint.is_empty()).then(|| Telemetry::start(endpoint, service));
+        Ok(Watch { figures: figures.transpose()?, ending: Arc::default(), _telemetry: telemetry.transpose()? })
+    }
+
+    async fn open<'a>(
+        &mut self,
+        coordinator: Option<&RunningCoordinator>,
+        workers: impl Iterator<Item = &'a RunningWorker>,
+    ) -> Result<Option<HttpPort>> {
+        let Some((figures, listen)) = self.figures.take() else { return Ok(None) };
+        let observed = Observed {
+            coordinator: coordinator.map(RunningCoordinator::figures),
+            workers: workers.map(RunningWorker::figures).collect(),
+            ending: Arc::clone(&self.ending),
+        };
+        Ok(Some(figures.serve(listen, observed).await?))
+    }
+
+    /// Waits until the process is told to end, and says from then on that it is not ready.
+    async fn until_told_to_end(&self) -> Result<()> {
+        stop_signal().await?;
+        self.ending.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
     override_listen(&mut config, args.listen, args.tls_dev)?;
     if let Some(workers) = args.workers {
@@ -175,10 +216,12 @@ pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
     let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
     let _followers = home.follow();
+    let mut watch = Watch::start(&config, "skyflight")?;
     let workers = start_workers(&home, &config).await?;
     let coordinator = start_coordinator(&home, &config).await?;
+    let _http = watch.open(Some(&coordinator), workers.iter()).await?;
     say_listening("skyflight", &home.url(&coordinator))?;
-    stop_signal().await?;
+    watch.until_told_to_end().await?;
     coordinator.shutdown().await?;
     for worker in workers {
         worker.shutdown().await;
@@ -191,9 +234,11 @@ pub(crate) async fn coordinator(args: CoordinatorArgs, mut config: Config) -> Re
     let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
     let _followers = home.follow();
+    let mut watch = Watch::start(&config, "skyflight-coordinator")?;
     let coordinator = start_coordinator(&home, &config).await?;
+    let _http = watch.open(Some(&coordinator), std::iter::empty()).await?;
     say_listening("skyflight coordinator", &home.url(&coordinator))?;
-    stop_signal().await?;
+    watch.until_told_to_end().await?;
     Ok(coordinator.shutdown().await?)
 }
 
@@ -222,7 +267,9 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     worker.tls = config.tls.load(Path::new(""), &[])?;
     let _tls = worker.tls.clone().map(follow_tls);
     worker.registrar = Some(Arc::new(RemoteRegistrar::new(&args.coordinator, keys, &Dialer::new(worker.tls.clone()))?));
+    let mut watch = Watch::start(&config, "skyflight-worker")?;
     let mut running = skyflight_worker::start(worker).await?;
+    let _http = watch.open(None, std::iter::once(&running)).await?;
     tokio::select! {
         () = running.registered() => {}
         stopped = stop_signal() => {
@@ -233,7 +280,7 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     }
     say_listening(&format!("skyflight worker {}", running.id()), running.address())?;
     tokio::select! {
-        stopped = stop_signal() => {
+        stopped = watch.until_told_to_end() => {
             stopped?;
             running.shutdown().await;
             Ok(())

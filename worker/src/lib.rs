@@ -9,10 +9,12 @@
 mod config;
 mod counters;
 mod error;
+mod figures;
 mod put;
 mod register;
 mod running;
 mod service;
+mod session;
 mod shuffle;
 pub mod store;
 mod task;
@@ -20,5 +22,6 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use error::{Result, WorkerError};
+pub use figures::WorkerFigures;
 pub use register::{Registrar, RemoteRegistrar};
 pub use running::{RunningWorker, start};

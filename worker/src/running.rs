@@ -17,10 +17,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::config::check_id;
+use crate::figures::WorkerFigures;
 use crate::register::heartbeat;
 use crate::service::WorkerService;
 use crate::store::ChunkStore;
@@ -40,6 +44,7 @@ pub struct RunningWorker {
     worker: Arc<Worker>,
     drain: CancellationToken,
     drain_time: Duration,
+    health: HealthReporter,
     server: AbortOnDropHandle<()>,
     heartbeat: Option<AbortOnDropHandle<()>>,
     registered: watch::Receiver<bool>,
@@ -77,7 +82,10 @@ pub async fn start(config: WorkerConfig) -> Result<RunningWorker> {
     let drain = CancellationToken::new();
     let here = Handle::current();
     let incoming = incoming(listener, config.tls.clone());
-    let server = here.spawn(serve(Arc::clone(&worker), incoming, drain.clone()));
+    WorkerFigures::describe();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<FlightServiceServer<WorkerService>>().await;
+    let server = here.spawn(serve(Arc::clone(&worker), health_service, incoming, drain.clone()));
     let (tell, registered) = watch::channel(false);
     let heartbeat = config.registrar.map(|registrar| {
         let heartbeat = heartbeat(Arc::clone(&worker), address.clone(), registrar, tell);
@@ -90,6 +98,7 @@ pub async fn start(config: WorkerConfig) -> Result<RunningWorker> {
         worker,
         drain,
         drain_time: config.drain,
+        health,
         server: AbortOnDropHandle::new(server),
         heartbeat,
         registered,
@@ -107,6 +116,11 @@ impl RunningWorker {
     /// Where others reach it: `http://host:port` or `https://host:port`, with the real port.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What it is doing, for those who watch it.
+    pub fn figures(&self) -> WorkerFigures {
+        WorkerFigures(Arc::clone(&self.worker))
     }
 
     /// Waits until the worker has registered for the first time; for ever when it has no
@@ -128,6 +142,8 @@ impl RunningWorker {
     /// that still run then, and ends.
     pub async fn shutdown(mut self) {
         self.heartbeat = None;
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health.set_not_serving::<FlightServiceServer<WorkerService>>().await;
         self.drain.cancel();
         if tokio::time::timeout(self.drain_time, &mut self.server).await.is_err() {
             warn!(worker = %self.worker.id, tasks = self.worker.counters.running_tasks(), "ending tasks that still run");
@@ -157,6 +173,7 @@ impl std::fmt::Debug for RunningWorker {
 
 async fn serve(
     worker: Arc<Worker>,
+    health: HealthServer<impl Health>,
     incoming: impl Stream<Item = std::io::Result<Connection>> + Send + 'static,
     drain: CancellationToken,
 ) {
@@ -170,6 +187,7 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(service)
+        .add_service(health)
         .serve_with_incoming_shutdown(incoming, drain.cancelled_owned())
         .await;
     if let Err(error) = served {

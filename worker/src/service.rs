@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::task::TaskStream;
 use crate::worker::{Worker, blocking};
-use crate::{WorkerError, put, shuffle, task};
+use crate::{WorkerError, put, session, shuffle, task};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
@@ -101,6 +101,9 @@ impl FlightService for WorkerService {
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
         let action = request.into_inner();
+        if let Some(answer) = session::answer(&action.r#type) {
+            return Ok(Response::new(Box::pin(stream::iter([Ok(arrow_flight::Result { body: answer.into() })]))));
+        }
         let answers = match action.r#type.as_str() {
             wire::ACTION_DROP_TRANSACTION => self.drop_transaction(&action.body).await?,
             wire::ACTION_LIST_FILES => self.list_files(&action.body)?,
@@ -110,8 +113,8 @@ impl FlightService for WorkerService {
         Ok(Response::new(answers))
     }
 
-    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
-        not_here("Handshake")
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        Ok(session::handshake(request))
     }
 
     async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {

@@ -26,6 +26,7 @@ pub(crate) struct Worker {
     pub(crate) cores: usize,
     pub(crate) store: Arc<ChunkStore>,
     pub(crate) fragments: Fragments,
+    decoder: Arc<FragmentRuntime>,
     /// Tasks of shuffled queries.
     pub(crate) stages: StageHost,
     pub(crate) slots: Arc<Slots>,
@@ -55,7 +56,8 @@ impl Worker {
             keys: Arc::clone(&config.keys),
             cores: config.cores.max(1),
             store,
-            fragments: Fragments::new(decoder, runtime.clone()),
+            fragments: Fragments::new(Arc::clone(&decoder), runtime.clone()),
+            decoder,
             stages,
             slots: Arc::new(Slots::new(config.cores)),
             puts: Semaphore::new(MAX_PUTS),
@@ -68,6 +70,11 @@ impl Worker {
     /// The ticket in `bytes`, if this cluster issued it and it has not expired.
     pub(crate) fn verify(&self, bytes: &[u8]) -> Result<Ticket> {
         Ok(self.keys.verify(bytes, unix_ms())?)
+    }
+
+    /// Bytes taken from its memory pool now.
+    pub(crate) fn memory_reserved(&self) -> usize {
+        self.decoder.memory_reserved()
     }
 
     pub(crate) async fn status(&self) -> WorkerStatus {

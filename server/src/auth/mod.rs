@@ -20,6 +20,7 @@ use skyflight_engine::EngineError;
 use tonic::Status;
 
 use crate::error::status_of;
+use crate::figures;
 pub(crate) use door::Door;
 pub use hash::{PasswordError, hash_password};
 use passwords::Passwords;
@@ -97,7 +98,9 @@ impl Auth {
                 wait.as_secs().max(1)
             ))
         })?;
-        match self.passwords.check(record.clone(), password).await? {
+        let found = self.passwords.check(record, password).await?;
+        figures::login(found.is_some());
+        match found {
             Some(known) => {
                 self.throttle.succeeded(user, from);
                 Ok(login(&known))

@@ -22,7 +22,7 @@ use super::message_limit::MessageLimit;
 use super::rows::Rows;
 use crate::clock::unix_ms;
 use crate::error::status_of;
-use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery};
+use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery, trace};
 use crate::session::Caller;
 
 /// How long the handle of a prepared statement may be used.
@@ -112,7 +112,8 @@ impl Statements {
             return Err(no_statement());
         }
         let query_id = Uuid::from_slice(&ticket.query_id).map_err(|_| no_statement())?;
-        let place = self.0.gate.enter()?;
+        // Announced, so no new query: it is served while the coordinator drains.
+        let place = self.0.gate.enter_announced()?;
         let waiting = match self.0.waiting.take(query_id) {
             Some(waiting) => waiting,
             None => {
@@ -218,6 +219,7 @@ impl Statements {
         snapshots: Option<Snapshots>,
         query: QueryContext,
     ) -> Result<(Snapshots, WaitingQuery), Status> {
+        let query = QueryContext { trace: trace::begin(caller.traceparent.as_deref(), &query), ..query };
         let id = query.id;
         let mut life = QueryLife::open(&query, sql, &self.0.journal);
         match self.planned(caller, sql, snapshots, query).await {

@@ -6,8 +6,9 @@ use skyflight_catalog::{QueryRecord, QueryState};
 use skyflight_engine::EngineError;
 use skyflight_engine::dispatch::{QueryContext, QueryCounters};
 
-use super::Journal;
+use super::{Journal, trace};
 use crate::clock::unix_ms;
+use crate::figures::{self, Closed};
 
 /// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::fail`], or,
 /// when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
@@ -21,6 +22,7 @@ pub(crate) struct QueryLife {
     planning_ms: u64,
     rows: u64,
     bytes: u64,
+    messages: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,7 @@ impl QueryLife {
             planning_ms: 0,
             rows: 0,
             bytes: 0,
+            messages: 0,
         }
     }
 
@@ -64,6 +67,7 @@ impl QueryLife {
     pub(crate) fn sent(&mut self, rows: u64, bytes: u64) {
         self.rows += rows;
         self.bytes += bytes;
+        self.messages += 1;
     }
 
     /// Closes the record: every row was given.
@@ -109,6 +113,23 @@ impl QueryLife {
             error,
             "query closed"
         );
+        trace::end(
+            &self.query.trace,
+            state.as_str(),
+            self.rows,
+            self.bytes,
+            QueryCounters::get(&counters.chunks_done),
+            error.as_deref(),
+        );
+        figures::query_closed(&Closed {
+            outcome: state,
+            planning_ms: self.planning_ms,
+            executing_ms,
+            rows: self.rows,
+            bytes: self.bytes,
+            messages: self.messages,
+            counters,
+        });
         let mut record = self.record(state, error);
         record.finished_ms = Some(unix_ms());
         self.journal.record(record);

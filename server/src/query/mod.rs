@@ -4,6 +4,7 @@
 mod gate;
 mod journal;
 mod life;
+pub(crate) mod trace;
 mod waiting;
 
 pub(crate) use gate::{Gate, Place};

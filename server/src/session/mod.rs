@@ -35,6 +35,9 @@ const DATABASE_HEADERS: [&str; 3] = ["x-skyflight-schema", "database", "schema"]
 /// The header that says whether queries are shuffled: `auto`, `always` or `never`.
 const SHUFFLE_HEADER: &str = "x-skyflight-shuffle";
 
+/// The header with the client's trace context (W3C).
+const TRACE_HEADER: &str = "traceparent";
+
 /// On whose behalf a request is served, and where its unqualified names are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -44,12 +47,14 @@ pub(crate) struct Caller {
     pub(crate) shuffle: Option<ShuffleMode>,
     /// When the password by which the user logged in was set; `None` where nobody checked one.
     pub(crate) login: Option<i64>,
+    /// The client's trace, of which the query is to be a part: a `traceparent` header.
+    pub(crate) traceparent: Option<String>,
 }
 
 impl Caller {
     /// `user`, who says nothing else.
     pub(crate) fn of(user: String) -> Caller {
-        Caller { user, default_database: None, shuffle: None, login: None }
+        Caller { user, default_database: None, shuffle: None, login: None, traceparent: None }
     }
 }
 
@@ -124,6 +129,7 @@ impl Sessions {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
         }
+        caller.traceparent = headers.get(TRACE_HEADER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         if caller.default_database.is_none() {
             caller.default_database.clone_from(&self.default_database);
         }

@@ -10,6 +10,7 @@ mod handshake;
 mod keys_and_tables;
 mod lifecycle;
 mod metadata;
+mod operations;
 mod prepared;
 mod relay;
 mod sql_info;

@@ -60,7 +60,7 @@ mod tests {
             request: Request<ExportTraceServiceRequest>,
         ) -> Result<Response<ExportTraceServiceResponse>, Status> {
             self.0.send(request.into_inner()).await.unwrap();
-            Ok(Response::default())
+            Ok(Response::new(ExportTraceServiceResponse::default()))
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Ticket {
     #[prost(bytes = "bytes", tag = "3")]
     pub query_id: ::prost::bytes::Bytes,
     /// What is asked. A ticket without a body this version knows is refused.
-    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub body: ::core::option::Option<ticket::Body>,
 }
 /// Nested message and enum types in `Ticket`.
@@ -61,6 +61,12 @@ pub mod ticket {
         /// The rows of one partition of such a task.
         #[prost(message, tag = "17")]
         Partition(super::PartitionTicket),
+        /// The rows of some chunks of a query, for its client.
+        #[prost(message, tag = "18")]
+        Endpoint(super::EndpointTicket),
+        /// Leave to stop what a worker sends to the clients of a query.
+        #[prost(message, tag = "19")]
+        Recall(super::RecallTicket),
     }
 }
 /// One database as it stood when the query was planned.
@@ -96,6 +102,17 @@ pub struct StatementTicket {
     /// coordinator is configured to do.
     #[prost(string, tag = "6")]
     pub shuffle: ::prost::alloc::string::String,
+    /// Of a statement that was run when it was announced: the few rows that say what came of it, an
+    /// Arrow IPC stream. Empty for a query. Nothing is ever run by redeeming such a ticket.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub outcome: ::prost::bytes::Bytes,
+    /// What the statement's parameters are: an Arrow IPC schema message; empty where it has none.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub parameter_schema: ::prost::bytes::Bytes,
+    /// The values bound to them, an Arrow IPC stream of the types in `parameter_schema`; empty while
+    /// none are bound.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub parameters: ::prost::bytes::Bytes,
 }
 /// A fragment on some chunks on one worker, one attempt.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -146,6 +163,46 @@ pub struct ChunkTask {
     /// deterministic.
     #[prost(uint64, tag = "4")]
     pub skip_rows: u64,
+}
+/// Leave to read the rows of some chunks of a query as its client was promised them: one endpoint of
+/// a FlightInfo. A worker that holds the chunks serves it, and any coordinator does. It travels inside
+/// the Flight SQL message TicketStatementQuery, as the tickets of statements do.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EndpointTicket {
+    /// The chunks, and the fragment, which is always in it.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<TaskTicket>,
+    /// The schema the client was promised: the IPC schema message that opens the stream.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub schema: ::prost::bytes::Bytes,
+    /// The schema of the fragment's rows, as an IPC schema message. Its types are those of `schema`;
+    /// absent where its names are too.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub rows_schema: ::prost::bytes::Bytes,
+    /// The workers that hold chunks, by id.
+    #[prost(string, repeated, tag = "4")]
+    pub workers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Which of them hold all files of a chunk; one entry for each chunk of `task`, in the same order.
+    #[prost(message, repeated, tag = "5")]
+    pub holders: ::prost::alloc::vec::Vec<ChunkHolders>,
+}
+/// The workers that hold all files of one chunk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChunkHolders {
+    /// Indices into `EndpointTicket.workers`.
+    #[prost(uint32, repeated, tag = "1")]
+    pub workers: ::prost::alloc::vec::Vec<u32>,
+}
+/// Leave to stop what a worker sends to the clients of a query, now and until its tickets expire.
+/// The query is the one the ticket names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecallTicket {}
+/// The answer to `RecallTicket`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecallResult {
+    /// How many streams were running.
+    #[prost(uint32, tag = "1")]
+    pub streams: u32,
 }
 /// Which task of which stage of which run of a shuffled query.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -29,7 +29,7 @@ use crate::auth::{Auth, AuthMode, Door};
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
 use crate::figures::{self, CoordinatorFigures};
-use crate::flight_sql::{Face, Statements, StatementsConfig};
+use crate::flight_sql::{Face, OwnTables, Statements, StatementsConfig};
 use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
 use crate::session::Sessions;
 
@@ -117,6 +117,8 @@ pub async fn start(
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
+        sql_limits: config.sql_limits.clone(),
+        own_tables: OwnTables::new(config.table_writer.clone(), Arc::clone(&store), config.user_quota),
     });
     let auth = match config.auth {
         AuthMode::Open => None,

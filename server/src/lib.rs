@@ -16,6 +16,7 @@ mod figures;
 mod flight_sql;
 mod query;
 mod session;
+mod uploads;
 
 pub use auth::{AuthMode, PasswordError, hash_password};
 pub use config::CoordinatorConfig;
@@ -24,3 +25,4 @@ pub use error::ServerError;
 pub use figures::CoordinatorFigures;
 pub use session::LOCAL_USER;
 pub use skyflight_engine::shuffle::{ShuffleConfig, ShuffleMode};
+pub use uploads::{DirectorColumns, RowStream, TableWriter, Upload, UploadLimits, UploadMode};

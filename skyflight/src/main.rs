@@ -11,6 +11,7 @@ mod node;
 mod sources;
 mod sql;
 mod telemetry;
+mod uploads;
 mod user;
 
 use anyhow::{Context, Result};

@@ -13,7 +13,7 @@ use skyflight_catalog::{CatalogStore, SqliteStore, Worker, WorkerCapacity, Worke
 use skyflight_proto::tls::{Dialer, NodeTls};
 use skyflight_proto::{ClusterKeys, RegisterWorker};
 use skyflight_server::dispatch::{DispatchConfig, FlightDispatcher, StoreDirectory};
-use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig};
+use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig, UploadLimits};
 use skyflight_worker::{Registrar, RemoteRegistrar, RunningWorker, WorkerConfig, WorkerError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +24,7 @@ use crate::config::{Config, seconds, threads};
 use crate::follow::{follow_keys, follow_tls};
 use crate::http::{Figures, HttpPort, Observed};
 use crate::telemetry::Telemetry;
+use crate::uploads::IngestWriter;
 
 /// The keys' file in a coordinator's data folder.
 const KEY_FILE: &str = "cluster.key";
@@ -158,10 +159,20 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
         sort_merge_bytes: section.sort_merge_mib << 20,
         partitions: coordinator.merge_partitions,
     };
+    coordinator.user_quota = UploadLimits { rows: config.ingest.user_rows, bytes: config.ingest.user_gib << 30 };
+    let dialer = Dialer::new(home.tls.clone());
+    let writer = IngestWriter::new(
+        Arc::clone(&home.store),
+        Arc::clone(&home.keys),
+        dialer.clone(),
+        &home.folder,
+        config.ingest.clone(),
+    )?;
+    coordinator.table_writer = Some(Arc::new(writer));
     let dispatch = DispatchConfig {
         silence_timeout: seconds(section.silence_timeout_s),
         hold_bytes: section.hold_mib << 20,
-        dialer: Dialer::new(home.tls.clone()),
+        dialer,
         spool_dir: home.folder.join("spill"),
         ..DispatchConfig::default()
     };

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::counters::Counters;
+use crate::direct::Recalls;
 use crate::store::ChunkStore;
 use crate::task::{Fragments, Slots, panicked};
 use crate::{Result, WorkerConfig};
@@ -30,6 +31,8 @@ pub(crate) struct Worker {
     /// Tasks of shuffled queries.
     pub(crate) stages: StageHost,
     pub(crate) slots: Arc<Slots>,
+    /// Queries whose rows clients read here.
+    pub(crate) recalls: Arc<Recalls>,
     pub(crate) puts: Semaphore,
     pub(crate) counters: Counters,
     /// Where fragments run; Flight runs elsewhere.
@@ -60,6 +63,7 @@ impl Worker {
             decoder,
             stages,
             slots: Arc::new(Slots::new(config.cores)),
+            recalls: Recalls::new(),
             puts: Semaphore::new(MAX_PUTS),
             counters: Counters::default(),
             runtime,

@@ -11,6 +11,8 @@ mod keys_and_tables;
 mod lifecycle;
 mod metadata;
 mod operations;
+mod own_tables;
+mod parameters;
 mod prepared;
 mod relay;
 mod sql_info;

@@ -83,22 +83,3 @@ async fn the_rest_of_flight_is_not_here() {
     refused(client.list_actions(arrow_flight::Empty {}).await, Code::Unimplemented, "coordinator");
     refused(rig.act("skyflight.nonsense", bytes::Bytes::new()).await, Code::Unimplemented, "nonsense");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn drivers_may_log_in_and_choose_and_it_means_nothing() {
-    let mut rig = Rig::new().await;
-    let answer = rig.client.handshake(futures::stream::empty()).await.unwrap();
-    let bearer = answer.metadata().get("authorization").unwrap().to_str().unwrap().to_owned();
-    let token = bearer.strip_prefix("Bearer ").unwrap().to_owned();
-    let mut answers = answer.into_inner();
-    assert_eq!(answers.message().await.unwrap().unwrap().payload, token.as_bytes());
-    assert!(answers.message().await.unwrap().is_none(), "Handshake answers once");
-    assert!(!skyflight_proto::claims_to_be_ours(&token), "no coordinator would believe it");
-
-    for (action, expected) in [("SetSessionOptions", &[][..]), ("GetSessionOptions", &[]), ("CloseSession", &[8, 1])] {
-        let action = arrow_flight::Action { r#type: action.into(), body: bytes::Bytes::new() };
-        let mut answers = rig.client.do_action(action).await.unwrap().into_inner();
-        assert_eq!(answers.message().await.unwrap().unwrap().body, expected);
-        assert!(answers.message().await.unwrap().is_none());
-    }
-}

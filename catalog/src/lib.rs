@@ -27,4 +27,4 @@ pub use records::{
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};
-pub use user::{PasswordHash, User, check_user_name, user_database};
+pub use user::{PasswordHash, User, check_user_name};

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use crate::error::{CatalogError, Result};
-use crate::names::{self, MAX_NAME_BYTES};
 
-/// How the database of a user's own tables starts.
-const DATABASE_PREFIX: &str = "user_";
+/// The longest name, in bytes: with a prefix it still names a database.
+const MAX_USER_BYTES: usize = 56;
 
 /// One who may log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,25 +30,19 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// Refuses what cannot name a user: whatever would not make a valid name of the user's own database,
-/// which is the name after `user_` ([`user_database`]).
+/// Refuses what cannot name a user: anything but `[A-Za-z0-9_]+` of at most 56 bytes, because the
+/// user's own database is named after it.
 ///
 /// Errors: `Invalid` with the rule.
 pub fn check_user_name(name: &str) -> Result<()> {
-    let most = MAX_NAME_BYTES - DATABASE_PREFIX.len();
-    let fits = !name.is_empty() && name.len() <= most;
+    let fits = !name.is_empty() && name.len() <= MAX_USER_BYTES;
     if fits && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Ok(());
     }
     Err(CatalogError::Invalid(format!(
-        "\"{}\" cannot name a user: use ASCII letters, digits and _, at most {most} in all",
+        "\"{}\" cannot name a user: use ASCII letters, digits and _, at most {MAX_USER_BYTES} in all",
         name.escape_debug()
     )))
-}
-
-/// The name of the database of a user's own tables.
-pub fn user_database(user: &str) -> String {
-    format!("{DATABASE_PREFIX}{}", names::key(user))
 }
 
 #[cfg(test)]
@@ -57,13 +50,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_users_name_makes_a_name_of_a_database() {
-        let longest = "a".repeat(MAX_NAME_BYTES - DATABASE_PREFIX.len());
+    fn names_follow_the_rules() {
+        let longest = "a".repeat(MAX_USER_BYTES);
         for good in ["ada", "Ada_2", "007", "_", longest.as_str()] {
             assert!(check_user_name(good).is_ok(), "{good}");
-            assert!(names::check_database_name(&user_database(good)).is_ok(), "{good}");
         }
-        assert_eq!(user_database("Ada"), "user_ada");
         let too_long = format!("{longest}a");
         for bad in ["", "a b", "ada@example.org", "a-b", "é", "..", "a\n", &too_long] {
             assert!(matches!(check_user_name(bad), Err(CatalogError::Invalid(_))), "{bad}");

@@ -4,10 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightEndpoint, FlightInfo};
 use futures::stream::BoxStream;
@@ -25,7 +24,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// A connection; clones share it.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    client: FlightSqlServiceClient<Channel>,
+    pub(crate) client: FlightSqlServiceClient<Channel>,
 }
 
 /// How a server is reached that wants TLS.
@@ -41,15 +40,6 @@ impl std::fmt::Debug for TlsOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsOptions").field("identity", &self.identity.is_some()).finish_non_exhaustive()
     }
-}
-
-/// A table as the server names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableName {
-    /// The database.
-    pub database: String,
-    /// The table.
-    pub table: String,
 }
 
 impl Connection {
@@ -124,33 +114,8 @@ impl Connection {
         Ok(schema.into())
     }
 
-    /// The tables the user may see, by database and name.
-    ///
-    /// # Errors
-    /// The server's own, with its gRPC code.
-    pub async fn tables(&mut self) -> Result<Vec<TableName>> {
-        let info = self.client.get_tables(CommandGetTables::default()).await?;
-        let mut rows = self.rows(info)?;
-        let mut tables = Vec::new();
-        while let Some(batch) = rows.try_next().await? {
-            let column = |name: &str| {
-                batch
-                    .column_by_name(name)
-                    .and_then(|c| c.as_string_opt::<i32>())
-                    .ok_or_else(|| ClientError::Protocol(format!("GetTables without {name}")))
-            };
-            let (databases, names) = (column("db_schema_name")?, column("table_name")?);
-            for (database, table) in databases.iter().zip(names.iter()) {
-                tables.push(TableName {
-                    database: database.unwrap_or_default().to_string(),
-                    table: table.unwrap_or_default().to_string(),
-                });
-            }
-        }
-        Ok(tables)
-    }
-
-    fn rows(&self, info: FlightInfo) -> Result<Rows> {
+    /// The rows that an answer's endpoints give.
+    pub(crate) fn rows(&self, info: FlightInfo) -> Result<Rows> {
         let schema = Schema::try_from(info.clone())?;
         let client = self.client.clone();
         let endpoints = futures::stream::iter(info.endpoint.into_iter().map(Ok));

@@ -15,7 +15,9 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
+use skyflight_engine::EngineError;
 use skyflight_engine::message_limit::MessageLimit;
+use skyflight_engine::views::views;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
 use tonic::metadata::MetadataMap;
@@ -153,7 +155,7 @@ impl FlightService for Face {
             actions::CREATE_PREPARED => {
                 Ok(results([actions::create_prepared(&self.statements, &caller, &action.body).await?]))
             }
-            actions::CLOSE_PREPARED => actions::close_prepared(&action.body).map(|()| results([])),
+            actions::CLOSE_PREPARED => actions::close_prepared(&self.statements, &action.body).map(|()| results([])),
             options::SET => self.set_options(&caller, &action.body).await,
             options::GET => Ok(results([Bytes::from(options::get(&caller))])),
             options::CLOSE => Ok(results([Bytes::from(options::close())])),
@@ -174,13 +176,14 @@ impl Face {
         caller: &Caller,
         limit: MessageLimit,
     ) -> Result<FlightDataStream, Status> {
-        let catalog = if question.needs_catalog() {
-            let session = self.statements.engine().session(session_options(caller, None)).await;
-            session.map_err(|error| status_of(&error, None))?.catalog().to_vec()
+        let failed = |error: EngineError| status_of(&error, None);
+        let (catalog, views) = if question.needs_catalog() {
+            let session = self.statements.engine().session(session_options(caller, None)).await.map_err(failed)?;
+            (session.catalog().to_vec(), views().await.map_err(failed)?)
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
-        let batch = question.answer(&catalog)?;
+        let batch = question.answer(&catalog, &views)?;
         batch_messages(&batch.schema(), &[batch], limit)
     }
 

@@ -10,11 +10,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
 from skyflight_testing.cluster import Cluster
+from skyflight_testing.tables import director, healpix
 
 
 def free_port() -> int:
@@ -93,3 +95,17 @@ def test_a_server_told_to_stop_ends_what_runs_and_takes_no_more(watched: Watched
             seen += chunk.data.num_rows
         assert seen == rows
     assert watched.coordinator.child.wait(30) == 0
+
+
+def test_a_clients_trace_goes_on_at_the_workers(watched: Watched, tmp_path: Path) -> None:
+    stars = tmp_path / "stars.parquet"
+    duckdb.connect().execute(f"COPY (SELECT i AS id, i * 1.0 AS ra, 0.5 AS dec FROM range(300) t(i)) TO '{stars}' (FORMAT parquet)")
+    watched.ingest("dr1", [director("stars", stars, "id")], healpix(), replicas=1)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    header = f"00-{trace}-00f067aa0ba902b7-01"
+    # A task that fails is told with its span.
+    with watched.flight(traceparent=header) as client, pytest.raises(pa.ArrowException, match="[Dd]ivide by zero"):
+        client.query("SELECT 1 / (id - id) FROM dr1.stars")
+    told = [line for line in watched.log_tails().splitlines() if "task failed" in line]
+    assert told and all(f"traceparent=00-{trace}-" in line for line in told), told
+    assert watched.figure("skyflight_worker_files", worker="local-1") >= 1

@@ -1,6 +1,6 @@
 //! What is stored where, and every record that must survive a restart.
 //!
-//! The records (databases, tables, chunk files, replicas, snapshots, workers, queries, jobs) are plain
+//! The records (databases, tables, chunk files, replicas, snapshots, workers, queries, jobs, users) are plain
 //! values; [`CatalogStore`] is the one way to read and change them, and [`SqliteStore`] keeps them
 //! in one SQLite file. A [`Snapshot`] is immutable: a query that holds one sees the same files
 //! for as long as it runs, whatever is ingested or dropped meanwhile.
@@ -15,6 +15,7 @@ mod owner;
 mod records;
 mod sqlite;
 mod store;
+mod user;
 
 pub use commit::{Commit, CommitMode, NewFile, NewTable, TableCommit};
 pub use error::{CatalogError, Result};
@@ -28,3 +29,4 @@ pub use records::{
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};
+pub use user::{PasswordHash, User, check_user_name};

@@ -12,6 +12,7 @@ use crate::ids::{DatabaseId, SnapshotId, TransactionId};
 use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
 use crate::records::{Database, QueryRecord, Snapshot, Worker};
+use crate::user::{PasswordHash, User};
 
 /// A transaction without a heartbeat for longer than this is abandoned (milliseconds).
 pub const ABANDONED_AFTER_MS: i64 = 30_000;
@@ -96,6 +97,28 @@ pub trait CatalogStore: Send + Sync + Debug {
     /// Errors: `NotFound` with the nearest name; `Invalid` while children of it remain; `Busy` while an
     /// ingest into the database is alive.
     async fn drop_table(&self, database: DatabaseId, table: &str) -> Result<SnapshotId>;
+
+    /// Every user, by name.
+    async fn users(&self) -> Result<Vec<User>>;
+
+    /// The user of that name, whatever its case.
+    async fn user(&self, name: &str) -> Result<Option<User>>;
+
+    /// Adds a user, durably.
+    ///
+    /// Errors: `AlreadyExists` whatever the case; `Invalid` when the name breaks the rules of
+    /// [`crate::check_user_name`].
+    async fn add_user(&self, name: &str, password: &PasswordHash) -> Result<()>;
+
+    /// Gives a user another password, durably.
+    ///
+    /// Errors: `NotFound` with the nearest name.
+    async fn set_password(&self, name: &str, password: &PasswordHash) -> Result<()>;
+
+    /// Takes a user away, durably. The user's own database stays.
+    ///
+    /// Errors: `NotFound` with the nearest name.
+    async fn remove_user(&self, name: &str) -> Result<()>;
 
     /// Records what a worker says of itself; the later call with the same id wins.
     ///

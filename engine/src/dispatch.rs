@@ -64,6 +64,8 @@ pub struct QueryContext {
     pub cancel: CancellationToken,
     /// What the query has cost so far.
     pub counters: Arc<QueryCounters>,
+    /// The span that the query is, for whoever follows it through the cluster; see [`crate::trace`].
+    pub trace: opentelemetry::Context,
 }
 
 impl QueryContext {
@@ -74,6 +76,7 @@ impl QueryContext {
             user: user.into(),
             cancel: CancellationToken::new(),
             counters: Arc::default(),
+            trace: opentelemetry::Context::new(),
         }
     }
 }

@@ -33,6 +33,8 @@ pub mod shuffle;
 mod spherical;
 mod system;
 mod tables;
+pub mod trace;
+pub mod views;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Result};

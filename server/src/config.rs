@@ -8,6 +8,9 @@ use std::time::Duration;
 use skyflight_engine::guard::SqlLimits;
 use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::NodeTls;
+
+use crate::auth::AuthMode;
 
 use crate::jobs::JobsConfig;
 use crate::uploads::{TableWriter, UploadLimits};
@@ -23,7 +26,11 @@ pub struct CoordinatorConfig {
     pub default_database: Option<String>,
     /// How long the ticket of a statement's rows may be redeemed. Default 1 h.
     pub ticket_ttl: Duration,
-    /// How long a bearer token is good. Default 24 h.
+    /// Certificates of this coordinator and of those it believes; without them it speaks in clear.
+    pub tls: Option<Arc<NodeTls>>,
+    /// Who may ask. Default: whoever reaches the port.
+    pub auth: AuthMode,
+    /// How long a bearer token is good, in whole seconds. Default 24 h.
     pub token_ttl: Duration,
     /// How long a planned query waits to be fetched before it has to be planned again. Default 120 s.
     pub plan_ttl: Duration,
@@ -68,6 +75,8 @@ impl CoordinatorConfig {
             keys,
             default_database: None,
             ticket_ttl: Duration::from_secs(3_600),
+            tls: None,
+            auth: AuthMode::Open,
             token_ttl: Duration::from_secs(24 * 3_600),
             plan_ttl: Duration::from_secs(120),
             plans_waiting: 1_000,

@@ -6,12 +6,14 @@
 //! plans it, and its rows come from the merge plan or, undecoded, from [`dispatch`]. A query that is
 //! submitted as one of the `jobs` goes the same way to a file.
 
+mod auth;
 mod clock;
 mod cluster;
 mod config;
 mod coordinator;
 pub mod dispatch;
 mod error;
+mod figures;
 mod flight_sql;
 mod jobs;
 mod query;
@@ -19,9 +21,11 @@ mod session;
 mod system;
 mod uploads;
 
+pub use auth::{AuthMode, PasswordError, hash_password};
 pub use config::CoordinatorConfig;
 pub use coordinator::{RunningCoordinator, start};
 pub use error::ServerError;
+pub use figures::CoordinatorFigures;
 pub use jobs::JobsConfig;
 pub use session::LOCAL_USER;
 pub use skyflight_engine::shuffle::{ShuffleConfig, ShuffleMode};

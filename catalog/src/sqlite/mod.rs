@@ -11,6 +11,7 @@ mod migrate;
 mod snapshots;
 mod statistics;
 mod transactions;
+mod users;
 mod value;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
 use crate::records::{Database, QueryRecord, Snapshot, Worker};
 use crate::store::{CatalogStore, OpenedTransaction};
+use crate::user::{PasswordHash, User};
 use snapshots::SnapshotCache;
 
 // How long a statement waits for another process's write.
@@ -208,6 +210,32 @@ impl CatalogStore for SqliteStore {
         let snapshot = committing::drop_table(&mut write, &database, table).await?;
         write.commit().await?;
         Ok(snapshot)
+    }
+
+    async fn users(&self) -> Result<Vec<User>> {
+        users::all(&self.shared).await
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<User>> {
+        users::find(&self.shared, name).await
+    }
+
+    async fn add_user(&self, name: &str, password: &PasswordHash) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        users::add(&mut write, name, password).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn set_password(&self, name: &str, password: &PasswordHash) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        users::set_password(&mut write, name, password).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        users::remove(&mut write, name).await?;
+        Ok(write.commit().await?)
     }
 
     async fn register_worker(&self, worker: &Worker) -> Result<()> {

@@ -10,3 +10,4 @@ mod refusals;
 mod scale;
 mod sharing;
 mod transactions;
+mod users;

@@ -68,18 +68,20 @@ pub(super) async fn create_prepared(statements: &Statements, caller: &Caller, bo
     Ok(Bytes::from(any.encode_to_vec()))
 }
 
-/// Closes a prepared statement: there is nothing to close, for the handle is the statement.
+/// Closes a prepared statement. The handle is the statement, so only values remembered for it go.
 ///
 /// Errors: `InvalidArgument` for a body that is not the request.
-pub(super) fn close_prepared(body: &[u8]) -> Result<(), Status> {
-    unpack::<ActionClosePreparedStatementRequest>(body).map(drop)
+pub(super) fn close_prepared(statements: &Statements, body: &[u8]) -> Result<(), Status> {
+    let request: ActionClosePreparedStatementRequest = unpack(body)?;
+    statements.forget_values(&request.prepared_statement_handle);
+    Ok(())
 }
 
 /// The refusal of an action that is not served.
 pub(super) fn refuse(action: &Action) -> Status {
     match action.r#type.as_str() {
         "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
-            unsupported("there are no transactions: a query runs on one snapshot, and SQL changes nothing")
+            unsupported("there are no transactions: each statement reads one snapshot and takes effect by itself")
         }
         "CreatePreparedSubstraitPlan" => unsupported("Substrait plans are not supported; send SQL"),
         other => unsupported(format!("there is no action \"{other}\"; ListActions names those there are")),

@@ -15,7 +15,9 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
+use skyflight_engine::EngineError;
 use skyflight_engine::message_limit::MessageLimit;
+use skyflight_engine::views::views;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
 use tonic::metadata::MetadataMap;
@@ -36,7 +38,7 @@ const QUERY_ID_HEADER: &str = "x-skyflight-query-id";
 
 /// The Flight SQL service.
 pub(crate) struct Face {
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) statements: Statements,
     pub(crate) store: Arc<dyn CatalogStore>,
     pub(crate) keys: Arc<ClusterKeys>,
@@ -176,7 +178,7 @@ impl FlightService for Face {
             actions::CREATE_PREPARED => {
                 Ok(results([actions::create_prepared(&self.statements, &caller, &action.body).await?]))
             }
-            actions::CLOSE_PREPARED => actions::close_prepared(&action.body).map(|()| results([])),
+            actions::CLOSE_PREPARED => actions::close_prepared(&self.statements, &action.body).map(|()| results([])),
             actions::CANCEL_FLIGHT_INFO => {
                 Ok(results([self.statements.cancel_flight_info(&caller, &action.body).await?]))
             }
@@ -202,13 +204,14 @@ impl Face {
         caller: &Caller,
         limit: MessageLimit,
     ) -> Result<FlightDataStream, Status> {
-        let catalog = if question.needs_catalog() {
-            let session = self.statements.engine().session(session_options(caller, None)).await;
-            session.map_err(|error| status_of(&error, None))?.catalog().to_vec()
+        let failed = |error: EngineError| status_of(&error, None);
+        let (catalog, views) = if question.needs_catalog() {
+            let session = self.statements.engine().session(session_options(caller, None)).await.map_err(failed)?;
+            (session.catalog().to_vec(), views().await.map_err(failed)?)
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
-        let batch = question.answer(&catalog)?;
+        let batch = question.answer(&catalog, &views)?;
         batch_messages(&batch.schema(), &[batch], limit)
     }
 
@@ -216,7 +219,7 @@ impl Face {
         let (changed, answer) = options::set(caller, body, self.store.as_ref()).await?;
         let mut response = results([Bytes::from(answer)]);
         if let Some(changed) = changed {
-            let bearer = self.sessions.bearer(&self.sessions.token(&changed))?;
+            let bearer = self.sessions.bearer(&self.sessions.token(&changed)?)?;
             response.metadata_mut().insert("authorization", bearer);
         }
         Ok(response)

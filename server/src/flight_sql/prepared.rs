@@ -69,6 +69,10 @@ impl Bindings {
     }
 }
 
+fn key_of(handle: &[u8]) -> HandleKey {
+    Sha256::digest(handle).into()
+}
+
 impl PreparedStatement {
     /// The types of its parameters.
     fn parameters(&self) -> Result<SchemaRef, Status> {
@@ -131,7 +135,7 @@ impl Statements {
             return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
         }
         let caller = caller_of(signed.user, &ticket);
-        let key: HandleKey = Sha256::digest(handle).into();
+        let key = key_of(handle);
         let values = if ticket.parameter_schema.is_empty() {
             None
         } else if ticket.parameters.is_empty() {
@@ -164,6 +168,11 @@ impl Statements {
         let ticket = StatementTicket { parameters, ..statement.ticket.clone() };
         self.bindings().0.insert(statement.key, values);
         Ok(self.sign(&statement.caller.user, Uuid::now_v7(), after(HANDLE_TTL), ticket))
+    }
+
+    /// Forgets the values bound to a handle; those in it are not here.
+    pub(super) fn forget_values(&self, handle: &[u8]) {
+        self.bindings().0.invalidate(&key_of(handle));
     }
 
     /// [`Statements::announce`] for a prepared statement, on the snapshots that are current now.

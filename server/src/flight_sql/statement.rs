@@ -32,7 +32,7 @@ use super::promise::{Promise, after, no_statement, query_id};
 use super::rows::{FlightDataStream, Rows, batch_messages};
 use crate::error::status_of;
 use crate::jobs::{Jobs, estimated};
-use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery};
+use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery, trace};
 use crate::session::Caller;
 
 /// How long the handle of a prepared statement may be used.
@@ -211,7 +211,8 @@ impl Statements {
             let (schema, rows) = decode_batches(&statement.outcome).map_err(|error| status_of(&error, None))?;
             return Ok(Fetched { messages: batch_messages(&schema, &rows, limit)?, query_id });
         }
-        let place = self.parts.gate.enter()?;
+        // Announced, so no new query: it is served while the coordinator drains.
+        let place = self.parts.gate.enter_announced()?;
         let waiting = match self.parts.waiting.take(query_id) {
             Some(waiting) => waiting,
             None => {
@@ -320,6 +321,7 @@ impl Statements {
         snapshots: Option<Snapshots>,
         query: QueryContext,
     ) -> Result<(Snapshots, WaitingQuery), Status> {
+        let query = QueryContext { trace: trace::begin(caller.traceparent.as_deref(), &query), ..query };
         let id = query.id;
         let mut life = QueryLife::open(&query, statement.sql.trim(), &self.parts.journal);
         match self.planned(caller, statement, snapshots, query).await {
@@ -375,7 +377,7 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
 
 pub(super) fn caller_of(user: String, ticket: &StatementTicket) -> Caller {
     let default_database = (!ticket.default_schema.is_empty()).then(|| ticket.default_schema.clone());
-    Caller { user, default_database, shuffle: ticket.shuffle.parse().ok() }
+    Caller { default_database, shuffle: ticket.shuffle.parse().ok(), ..Caller::of(user) }
 }
 
 fn encoded_values(values: Option<&RecordBatch>) -> Result<Bytes, Status> {

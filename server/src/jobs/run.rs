@@ -108,9 +108,9 @@ async fn attempt(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Re
     // A token of its own: rows that are dropped cancel their query.
     let query = QueryContext {
         id: active.id,
-        user: job.user.clone(),
         cancel: active.cancel.child_token(),
         counters: Arc::clone(&active.counters),
+        ..QueryContext::new(job.user.clone())
     };
     let session = shared.engine.session(session_options(job)).await?;
     let planned = session.plan(&job.sql, query).await?;

@@ -8,8 +8,9 @@ use skyflight_catalog::{Estimated, QueryRecord, QueryState};
 use skyflight_engine::EngineError;
 use skyflight_engine::dispatch::{QueryContext, QueryCounters};
 
-use super::{Journal, LiveQuery};
+use super::{Journal, LiveQuery, trace};
 use crate::clock::unix_ms;
+use crate::figures::{self, Closed};
 
 /// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::fail`], or,
 /// when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
@@ -19,6 +20,7 @@ pub(crate) struct QueryLife {
     journal: Journal,
     phase: Phase,
     planning_ms: u64,
+    messages: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,7 @@ impl QueryLife {
             journal: journal.clone(),
             phase: Phase::Planning { since: Instant::now() },
             planning_ms: 0,
+            messages: 0,
         }
     }
 
@@ -60,6 +63,7 @@ impl QueryLife {
     /// A message left for the client.
     pub(crate) fn sent(&mut self, rows: u64, bytes: u64) {
         self.live.sent(rows, bytes);
+        self.messages += 1;
     }
 
     /// Closes the record: every row was given.
@@ -109,6 +113,23 @@ impl QueryLife {
             error,
             "query closed"
         );
+        trace::end(
+            &query.trace,
+            state.as_str(),
+            rows,
+            bytes,
+            QueryCounters::get(&counters.chunks_done),
+            error.as_deref(),
+        );
+        figures::query_closed(&Closed {
+            outcome: state,
+            planning_ms: self.planning_ms,
+            executing_ms,
+            rows,
+            bytes,
+            messages: self.messages,
+            counters,
+        });
         // What nobody fetched leaves no trace but the line above.
         if !unasked {
             let mut record = self.record(state, error);

@@ -6,6 +6,7 @@ mod gate;
 mod journal;
 mod life;
 mod running;
+pub(crate) mod trace;
 mod waiting;
 
 pub(crate) use frames::frames_of;

@@ -72,6 +72,11 @@ impl WaitingQueries {
         self.void.contains_key(&id)
     }
 
+    /// How many wait, nearly: those that have just come or gone may not be counted yet.
+    pub(crate) fn len(&self) -> u64 {
+        self.plans.entry_count()
+    }
+
     /// Drops what has waited too long. The cache itself does so only when it is used.
     pub(crate) fn sweep(&self) {
         self.plans.run_pending_tasks();

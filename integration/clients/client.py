@@ -43,10 +43,6 @@ NOT_YET = {
     "tls": "TLS is not built yet",
     "password": "users are not built yet",
     "token": "users are not built yet",
-    "bind": "parameters are not built yet",
-    "bind_many": "parameters are not built yet",
-    "write": "statements that write are not built yet",
-    "upload": "uploads are not built yet",
 }
 
 

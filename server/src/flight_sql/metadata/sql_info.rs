@@ -161,7 +161,7 @@ fn grammar(info: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlSupportedGrammar,
         bits(&[SupportedSqlGrammar::SqlMinimumGrammar as i32, SupportedSqlGrammar::SqlCoreGrammar as i32]),
     );
-    // Entry level asks for INSERT, UPDATE and DELETE, which there are not.
+    // Entry level asks for UPDATE and DELETE, which there are not.
     info.append(SqlInfo::SqlAnsi92SupportedLevel, 0_i32);
     info.append(SqlInfo::SqlSupportsIntegrityEnhancementFacility, false);
 }
@@ -233,7 +233,7 @@ fn transactions(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportedTransactionsIsolationLevels, bits(&[none]));
     info.append(SqlInfo::SqlDataDefinitionCausesTransactionCommit, false);
     info.append(SqlInfo::SqlDataDefinitionsInTransactionsIgnored, false);
-    info.append(SqlInfo::SqlBatchUpdatesSupported, false);
+    info.append(SqlInfo::SqlBatchUpdatesSupported, true);
     info.append(SqlInfo::SqlSavepointsSupported, false);
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skyflight_testing.settings import PROJECT
 
-from .client import CAPABILITIES, NOT_YET
+from .client import CAPABILITIES
 from .registry import CLIENTS
 
 PAGE = PROJECT / "docs" / "clients.md"
@@ -41,7 +41,7 @@ def page() -> str:
     reasons: list[str] = []
 
     def cell(client: str, capability: str) -> str:
-        reason = CLIENTS[client].cannot.get(capability) or NOT_YET.get(capability)
+        reason = CLIENTS[client].cannot.get(capability)
         if reason is None:
             return "yes"
         if reason not in reasons:

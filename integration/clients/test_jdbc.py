@@ -120,6 +120,6 @@ def test_database_in_the_url(place: Place, jdbc: JdbcSession) -> None:
 def test_parameters_are_described(place: Place, jdbc: JdbcSession) -> None:
     session = JdbcSession(replace(place, database=DATABASE))
     sql = 'SELECT name FROM object WHERE "objectId" = ? AND mag < ? AND name LIKE ?'
-    assert session.ask("parameters", sql=sql)["types"] == ["BIGINT", "REAL", "VARCHAR"]
+    assert session.ask("parameters", sql=sql)["types"] == ["Int(64, true)", "FloatingPoint(DOUBLE)", "Utf8"]
     session.close()
 

@@ -30,7 +30,10 @@ NOTES = {
         "session twice and reports `Channel shutdown invoked`. `supportsFullOuterJoins` and `supportsConvert(from, to)` "
         "are false whatever a server says."
     ),
-    "pandas": "`read_sql(sql, connection)` with a connection of ADBC.",
+    "pandas": (
+        "`read_sql(sql, connection)` with a connection of ADBC. `to_sql` looks for the table before it appends or "
+        "replaces: give it the database by its own name, `user_<name>`, not as `mydb`."
+    ),
     "polars": "`read_database(sql, connection)` with a connection of ADBC.",
     "duckdb": "`duckdb.sql(\"SELECT … FROM reader\")` over a reader of pyarrow.flight.",
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::FlightInfo;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightEndpoint, FlightInfo};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use crate::fetch::fetch;
 use crate::{ClientError, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,19 +28,55 @@ pub struct Connection {
     pub(crate) client: FlightSqlServiceClient<Channel>,
 }
 
+/// How a server is reached that wants TLS.
+#[derive(Clone, Default)]
+pub struct TlsOptions {
+    /// The authorities of the server's certificate, PEM.
+    pub authorities: Vec<u8>,
+    /// The client's own certificate and its private key, PEM, where the server asks for one.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsOptions").field("identity", &self.identity.is_some()).finish_non_exhaustive()
+    }
+}
+
 impl Connection {
     /// Connects without naming a user.
     ///
     /// # Errors
     /// `url` is no `http://host:port`, or nobody answers there within 5 s.
     pub async fn open(url: &str) -> Result<Connection> {
+        Connection::open_with(url, None).await
+    }
+
+    /// Connects without naming a user; to an `https` address by TLS.
+    ///
+    /// # Errors
+    /// `url` is no `http://host:port` or `https://host:port`, nobody answers there within 5 s, or the
+    /// server is not who it should be.
+    pub async fn open_with(url: &str, tls: Option<&TlsOptions>) -> Result<Connection> {
         let endpoint = Endpoint::from_shared(url.to_string())
             .map_err(|_| ClientError::Address { url: url.to_string() })?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let channel = endpoint.connect().await.map_err(|cause| ClientError::Connect { url: url.to_string(), cause })?;
+        let failed = |cause| ClientError::Connect { url: url.to_string(), cause };
+        let endpoint = match (url.starts_with("https://"), tls) {
+            (false, _) => endpoint,
+            (true, None) => return Err(ClientError::NoAuthorities { url: url.to_string() }),
+            (true, Some(tls)) => {
+                let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.authorities));
+                if let Some((certificate, key)) = &tls.identity {
+                    config = config.identity(Identity::from_pem(certificate, key));
+                }
+                endpoint.tls_config(config).map_err(failed)?
+            }
+        };
+        let channel = endpoint.connect().await.map_err(failed)?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Connection { client: FlightSqlServiceClient::new_from_inner(inner) })
     }
@@ -86,16 +123,6 @@ impl Connection {
         let batches = endpoints.and_then(move |endpoint| fetch(client.clone(), endpoint)).try_flatten().boxed();
         Ok(Rows { schema: schema.into(), batches })
     }
-}
-
-/// Redeems one endpoint at the server the connection is to, which serves every ticket it issues.
-async fn fetch(
-    mut client: FlightSqlServiceClient<Channel>,
-    endpoint: FlightEndpoint,
-) -> Result<impl Stream<Item = Result<RecordBatch>>> {
-    let ticket = endpoint.ticket.ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".to_string()))?;
-    let batches = client.do_get(ticket).await?;
-    Ok(batches.map_err(ClientError::from))
 }
 
 /// The rows of a query, a batch at a time. An error is the last item.

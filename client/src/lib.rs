@@ -17,14 +17,17 @@
 mod browse;
 mod connection;
 mod error;
+mod fetch;
+mod job;
 mod output;
 mod shell;
 mod statements;
 mod write;
 
 pub use browse::{ForeignKey, TableName};
-pub use connection::{Connection, Rows};
+pub use connection::{Connection, Rows, TlsOptions};
 pub use error::ClientError;
+pub use job::{Job, JobStatus};
 pub use output::{Format, Summary, write_rows};
 pub use shell::{ShellOptions, run_script, run_shell};
 pub use statements::split_statements;

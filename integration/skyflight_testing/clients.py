@@ -32,8 +32,8 @@ def statement(sql: str) -> flight.FlightDescriptor:
 
 
 def grpc(url: str) -> str:
-    """`http://host:port` as the Flight clients spell it."""
-    return url.rstrip("/").replace("http://", "grpc+tcp://")
+    """`http://host:port` or `https://host:port` as the Flight clients spell it."""
+    return url.rstrip("/").replace("https://", "grpc+tls://").replace("http://", "grpc+tcp://")
 
 
 class FlightSql:

@@ -94,11 +94,11 @@ async fn catalogs_schemas_and_types() {
     assert_eq!(texts(&fetch(&mut client, info).await.1, "table_type"), ["TABLE", "VIEW"]);
 
     let cases: [(Option<&str>, Option<&str>, &[&str]); 6] = [
-        (None, None, &["Sky", "information_schema"]),
-        (Some("skyflight"), None, &["Sky", "information_schema"]),
+        (None, None, &["Sky", "information_schema", "system"]),
+        (Some("skyflight"), None, &["Sky", "information_schema", "system"]),
         (Some(""), None, &[]),
         (Some("other"), None, &[]),
-        (None, Some("s%"), &["Sky"]),
+        (None, Some("s%"), &["Sky", "system"]),
         (None, Some("information\\_%"), &["information_schema"]),
     ];
     for (catalog, pattern, expected) in cases {

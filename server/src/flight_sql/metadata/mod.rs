@@ -21,6 +21,7 @@ use arrow_flight::sql::{
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use skyflight_catalog::Snapshot;
+use skyflight_engine::SYSTEM;
 use skyflight_engine::own::{OWN_ALIAS, own_database};
 use skyflight_engine::views::View;
 use tonic::Status;
@@ -172,7 +173,7 @@ fn db_schemas(command: &CommandGetDbSchemas, catalog: &[Arc<Snapshot>], views: &
     let mut found = GetDbSchemasBuilder::new(None::<String>, None::<String>);
     if in_catalog(command.catalog.as_deref()) {
         let names = catalog.iter().map(|snapshot| snapshot.database.name.as_str());
-        let names: BTreeSet<&str> = names.chain(views.iter().map(|view| view.database)).collect();
+        let names: BTreeSet<&str> = names.chain(views.iter().map(|view| view.database)).chain([SYSTEM]).collect();
         for name in names.into_iter().filter(|name| wanted.matches(name)) {
             found.append(CATALOG, name);
         }

@@ -6,6 +6,7 @@ use arrow_flight::sql::CommandGetTables;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use skyflight_catalog::{Snapshot, Table};
+use skyflight_engine::SYSTEM;
 use skyflight_engine::schema::{arrow_schema, client_schema};
 use skyflight_engine::views::View;
 use tonic::Status;
@@ -36,6 +37,10 @@ pub(super) fn answer(
                 let schema = if command.include_schema { table_schema(database, table)? } else { Schema::empty() };
                 found.append(CATALOG, database, &table.name, TABLE, &schema).map_err(failed)?;
             }
+        }
+        for (name, schema) in crate::system::tables().into_iter().filter(|(name, _)| wanted(SYSTEM, name)) {
+            let schema = if command.include_schema { described_schema(SYSTEM, name, &schema) } else { Schema::empty() };
+            found.append(CATALOG, SYSTEM, name, TABLE, &schema).map_err(failed)?;
         }
     }
     if wants(&command.table_types, &[VIEW]) {

@@ -21,9 +21,10 @@ use crate::own::sees;
 use crate::plan::fold::FoldIntoFragment;
 use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
-use crate::repair::{InSubqueryRule, optimizer_rules};
+use crate::repair::{InSubqueryRule, SetComparisonRule, optimizer_rules};
 use crate::session::{Session, SessionOptions};
 use crate::shuffle::{ShuffleConfig, Shuffler};
+use crate::system::SystemTables;
 use crate::tables::SnapshotIndex;
 use crate::{EngineError, Result};
 
@@ -59,6 +60,8 @@ pub struct EngineConfig {
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
+    /// `None` where there is no database `system`.
+    pub(crate) system: Option<Arc<dyn SystemTables>>,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,14 @@ impl Engine {
         let template = template(&config, &runtime);
         let shuffler = dispatcher.shuffle().map(|cluster| Arc::new(Shuffler::new(config.shuffle.clone(), cluster)));
         let indices = Cache::new(INDEXED_SNAPSHOTS);
-        Ok(Engine { shared: Arc::new(Shared { config, store, dispatcher, template, shuffler, indices }) })
+        let shared = Arc::new(Shared { config, store, dispatcher, template, shuffler, indices });
+        Ok(Engine { shared, system: None })
+    }
+
+    /// The same engine with the database `system`.
+    #[must_use]
+    pub fn with_system(self, system: Arc<dyn SystemTables>) -> Engine {
+        Engine { system: Some(system), ..self }
     }
 
     /// DataFusion's state that every session begins with: functions, rules, planner and limits, and no
@@ -155,6 +165,7 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(IntegerPredicateRule)];
     analyzers.extend(Analyzer::new().rules);
     analyzers.push(Arc::new(InSubqueryRule));
+    analyzers.push(Arc::new(SetComparisonRule));
     analyzers.push(Arc::new(AreaSpecRule));
     state_builder(session_config)
         .with_runtime_env(Arc::clone(runtime))

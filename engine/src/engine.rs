@@ -20,7 +20,7 @@ use crate::guard::SqlLimits;
 use crate::plan::fold::FoldIntoFragment;
 use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
-use crate::repair::{InSubqueryRule, optimizer_rules};
+use crate::repair::{analyzer_rules, optimizer_rules};
 use crate::session::{Session, SessionOptions};
 use crate::shuffle::{ShuffleConfig, Shuffler};
 use crate::tables::SnapshotIndex;
@@ -150,7 +150,7 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     // Integer predicates become comparisons before types are coerced, which would reject them.
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(IntegerPredicateRule)];
     analyzers.extend(Analyzer::new().rules);
-    analyzers.push(Arc::new(InSubqueryRule));
+    analyzers.extend(analyzer_rules());
     analyzers.push(Arc::new(AreaSpecRule));
     state_builder(session_config)
         .with_runtime_env(Arc::clone(runtime))

@@ -334,11 +334,15 @@ pub fn error_of(error: DataFusionError) -> EngineError {
             Ok(own) => *own,
             Err(other) => match other.downcast::<DataFusionError>() {
                 Ok(nested) => error_of(*nested),
+                // A pattern written in the query, which comes without a type of its own.
+                Err(other) if other.to_string().contains("regex parse error") => {
+                    EngineError::Invalid(other.to_string())
+                }
                 Err(other) => EngineError::Internal(other.to_string()),
             },
         },
         DataFusionError::SQL(ref inner, _) => EngineError::Syntax(inner.to_string()),
-        DataFusionError::Plan(message) => EngineError::Invalid(message),
+        DataFusionError::Plan(message) => EngineError::Invalid(without_fault(message)),
         DataFusionError::SchemaError(inner, _) => EngineError::Invalid(schema_mistake(&inner)),
         DataFusionError::Configuration(message) => EngineError::Invalid(message),
         DataFusionError::NotImplemented(message) => EngineError::Unsupported(message),
@@ -356,6 +360,15 @@ pub fn error_of(error: DataFusionError) -> EngineError {
         DataFusionError::ObjectStore(inner) => EngineError::Corrupt(format!("a chunk file cannot be read: {inner}")),
         DataFusionError::IoError(inner) => EngineError::Internal(inner.to_string()),
         other => EngineError::Internal(text(&other)),
+    }
+}
+
+/// DataFusion reports arguments that a function does not take together with a fault of its own that is
+/// none; what follows tells the user all.
+fn without_fault(message: String) -> String {
+    match message.find("No function matches") {
+        Some(start) if message.starts_with("Internal error:") => message[start..].to_owned(),
+        _ => message,
     }
 }
 
@@ -378,7 +391,8 @@ fn error_of_shared(error: &DataFusionError) -> EngineError {
         },
         DataFusionError::ResourcesExhausted(message) => EngineError::ResourceExhausted(message.clone()),
         DataFusionError::ArrowError(inner, _) => EngineError::Invalid(inner.to_string()),
-        DataFusionError::Execution(message) | DataFusionError::Plan(message) => EngineError::Invalid(message.clone()),
+        DataFusionError::Execution(message) => EngineError::Invalid(message.clone()),
+        DataFusionError::Plan(message) => EngineError::Invalid(without_fault(message.clone())),
         other => EngineError::Internal(other.strip_backtrace()),
     }
 }

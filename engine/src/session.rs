@@ -30,6 +30,7 @@ use crate::interrupt::{QueryCancel, protect};
 use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
+use crate::repair::write_out;
 use crate::schema::client_schema;
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
@@ -107,6 +108,7 @@ impl Session {
         if lists_databases(&statement) {
             statement = parse_guarded(LIST_DATABASES, limits)?;
         }
+        write_out(&mut statement)?;
         names::resolve(&mut statement, &self.names())?;
         compare_in(&mut statement);
         let state = self.state(&query);

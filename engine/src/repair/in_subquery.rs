@@ -3,7 +3,8 @@
 //! DataFusion gets that right for an IN that is a condition by itself, which becomes a semi join, and
 //! for a NOT IN by itself whose sub-query stands alone, an anti join that heeds NULL. Everywhere else,
 //! below OR and NOT and where a NOT IN names columns of the query around it, its joins know no third
-//! value. There the sub-query is written as EXISTS, which has two values as a join has.
+//! value; and it has no plan for an IN that is a value, as in a SELECT list. There the sub-query is
+//! written as EXISTS, which has two values as a join has.
 
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, Spans};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, find_out_reference_exprs, split_conjunction_owned};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Subquery, lit, not, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Rewrites the IN sub-queries of conditions whose third truth value would be lost.
+/// Rewrites the IN sub-queries whose third truth value would be lost.
 #[derive(Debug)]
 pub(crate) struct InSubqueryRule;
 
@@ -30,7 +32,7 @@ impl AnalyzerRule for InSubqueryRule {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let names = AliasGenerator::new();
         plan.transform_up_with_subqueries(|plan| {
-            let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+            let LogicalPlan::Filter(filter) = plan else { return valued(plan, &names) };
             if !has_in_subquery(&filter.predicate)? {
                 return Ok(Transformed::no(LogicalPlan::Filter(filter)));
             }
@@ -43,6 +45,37 @@ impl AnalyzerRule for InSubqueryRule {
         })
         .data()
     }
+}
+
+/// Any other node, where IN is no condition but a value.
+fn valued(plan: LogicalPlan, names: &AliasGenerator) -> Result<Transformed<LogicalPlan>> {
+    let gives_values = matches!(
+        plan,
+        LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_)
+    );
+    let [input] = plan.inputs()[..] else { return Ok(Transformed::no(plan)) };
+    if !gives_values {
+        return Ok(Transformed::no(plan));
+    }
+    let schema = Arc::clone(input.schema());
+    let preserved = NamePreserver::new(&plan);
+    let rewritten = plan.map_expressions(|expr| {
+        if !has_in_subquery(&expr)? {
+            return Ok(Transformed::no(expr));
+        }
+        let name = preserved.save(&expr);
+        let expr = all_three_valued(expr, &schema, names)?;
+        Ok(Transformed::yes(name.restore(expr)))
+    })?;
+    if rewritten.transformed { rewritten.map_data(LogicalPlan::recompute_schema) } else { Ok(rewritten) }
+}
+
+fn all_three_valued(expr: Expr, schema: &DFSchema, names: &AliasGenerator) -> Result<Expr> {
+    expr.transform_up(|e| match e {
+        Expr::InSubquery(found) => three_valued(found, schema, names).map(Transformed::yes),
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
 }
 
 fn has_in_subquery(expr: &Expr) -> Result<bool> {
@@ -60,12 +93,7 @@ fn rewritten(condition: Expr, schema: &DFSchema, names: &AliasGenerator) -> Resu
     };
     match condition {
         Expr::InSubquery(ref only) if !only.negated || only.subquery.outer_ref_columns.is_empty() => Ok(condition),
-        other => other
-            .transform_up(|e| match e {
-                Expr::InSubquery(found) => three_valued(found, schema, names).map(Transformed::yes),
-                other => Ok(Transformed::no(other)),
-            })
-            .data(),
+        other => all_three_valued(other, schema, names),
     }
 }
 

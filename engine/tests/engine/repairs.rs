@@ -97,6 +97,21 @@ async fn columns_merged_by_using_in_a_subquery_are_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn windows_are_divided_by_expressions() {
+    let house = House::build(schemes().remove(0)).await;
+    let sql = "SELECT x, sum(x) OVER (PARTITION BY abs(k) < 2 ORDER BY x) AS s, \
+               count(*) OVER (PARTITION BY abs(k) < 2) FROM {a}";
+    check(&house, sql, &["10|10|1", "20|20|1", "30|30|1"]).await;
+    let by_half =
+        "SELECT max(n), sum(n) FROM (SELECT count(*) OVER (PARTITION BY abs(dec) < 45, ra > 180) AS n FROM object) t";
+    let [low, high] = ["abs(dec) < 45", "NOT abs(dec) < 45"]
+        .map(|condition| format!("SELECT count(*) AS n FROM object WHERE {condition} GROUP BY ra > 180"));
+    let expected = format!("SELECT max(n), sum(n * n) FROM ({low} UNION ALL {high}) t");
+    let expected = house.ask(&expected).await.unwrap();
+    check(&house, by_half, &[&expected[0]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_condition_without_columns_takes_a_grand_total_away() {
     let house = House::build(schemes().remove(0)).await;
     let never = "(SELECT max(mag) FROM source) < 0";

@@ -14,7 +14,7 @@ use skyflight_catalog::{CatalogStore, SnapshotId};
 use tokio::runtime::Handle;
 
 use crate::dispatch::ChunkDispatcher;
-use crate::fragment::bounded_runtime;
+use crate::fragment::{bounded_runtime, sort_reservation};
 use crate::functions::{AreaSpecRule, IntegerPredicateRule};
 use crate::guard::SqlLimits;
 use crate::plan::fold::FoldIntoFragment;
@@ -135,6 +135,7 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     let fragments = state_builder(fragment_config).with_runtime_env(Arc::clone(runtime)).build();
     let session_config = SessionConfig::new()
         .with_target_partitions(config.target_partitions.max(2))
+        .with_sort_spill_reservation_bytes(sort_reservation(config.memory_bytes))
         .with_default_catalog_and_schema(CATALOG, "information_schema")
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)

@@ -64,6 +64,7 @@ impl FragmentRuntime {
     pub fn new(config: FragmentConfig) -> Result<Self> {
         let runtime = bounded_runtime(config.memory_bytes, config.spill_dir, config.spill_bytes)?;
         let session = SessionConfig::new().with_target_partitions(1).with_batch_size(config.batch_rows);
+        let session = session.with_sort_spill_reservation_bytes(sort_reservation(config.memory_bytes));
         let state = registry::state_builder(session).with_runtime_env(Arc::clone(&runtime)).build();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem()).map_err(error_of)?;
         let metadata = runtime.cache_manager.get_file_metadata_cache();
@@ -78,6 +79,11 @@ impl FragmentRuntime {
     /// Rows of a batch.
     pub(crate) fn batch_rows(&self) -> usize {
         self.state.config().batch_size()
+    }
+
+    /// Bytes that a sort sets aside for merging what it spilled.
+    pub(crate) fn sort_reservation(&self) -> usize {
+        self.state.config().options().execution.sort_spill_reservation_bytes
     }
 
     /// Decodes a fragment. CPU-bound: run it on the runtime that executes.
@@ -110,6 +116,12 @@ pub(crate) fn bounded_runtime(memory_bytes: usize, spill_dir: PathBuf, spill_byt
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(error_of)
+}
+
+/// Bytes that each of the sorts of a runtime sets aside for merging what it spilled: DataFusion's 10 MiB, or
+/// less where a few sorts at once would not leave any memory to sort in.
+pub(crate) fn sort_reservation(memory_bytes: usize) -> usize {
+    (memory_bytes / 32).min(10 << 20)
 }
 
 /// One table that a fragment reads.

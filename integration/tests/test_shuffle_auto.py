@@ -19,7 +19,7 @@ from skyflight_testing.settings import SEED
 from skyflight_testing.tables import director, healpix
 from test_shuffle import explained
 
-ROWS = 240_000
+ROWS = 160_000
 #: What a coordinator takes upon itself here, far less than by default.
 ROWS_MERGED = 100_000
 #: Of each worker, in MiB; what its third of the table takes in a sort is more.
@@ -32,6 +32,7 @@ shuffle_mib = 4096
 sort_merge_mib = 1
 [worker]
 memory_mib = {MEMORY}
+batch_rows = 2048
 """
 
 #: All rows meet: by name the query, and the node that does it in a stage.
@@ -60,7 +61,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, D
         "ra": rng.uniform(0, 360, ROWS),
         "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, ROWS))),
         "k": rng.integers(0, ROWS, ROWS),
-        "note": pa.array([f"{value:012d}" * 20 for value in rng.permutation(ROWS)]),
+        "note": pa.array([f"{value:012d}" * 45 for value in rng.permutation(ROWS)]),
     })  # fmt: skip
     file = folder / "t.parquet"
     pq.write_table(rows, file)

@@ -1,5 +1,5 @@
 //! EXISTS is a condition to DataFusion: it makes joins of one in a filter, and has no plan for one in
-//! a SELECT list, a group, an aggregate, a window or an order. There it is a value; so the expressions
+//! a SELECT list, a group, an aggregate or a window. There it is a value; so the expressions
 //! that hold one are shown to its own rule as if they were conditions, and taken back with the columns
 //! that the rule's joins give for each EXISTS.
 
@@ -31,10 +31,8 @@ impl OptimizerRule for JoinForValue {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let gives_values = matches!(
-            plan,
-            LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_)
-        );
+        let gives_values =
+            matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_));
         if gives_values && plan.expressions().iter().any(holds_exists) {
             return self.joined(plan, config);
         }

@@ -3,6 +3,7 @@
 //! Each file here names a fault seen in DataFusion 55.2, or a form of SQL that it does not plan, and goes
 //! away with it; `integration`'s random queries find the fault again where it is not mended.
 
+mod empty_union;
 mod exists_value;
 mod in_subquery;
 mod multiset;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 
+use empty_union::KeepNames;
 use exists_value::JoinForValue;
 use in_subquery::InSubqueryRule;
 use multiset::MultisetRule;
@@ -41,6 +43,7 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let rules = Optimizer::new().rules.into_iter();
     rules
         .map(|rule| match rule.name() {
+            "propagate_empty_relation" => Arc::new(KeepNames(rule)) as _,
             "push_down_filter" => Arc::new(KeepAboveTotals(rule)) as _,
             "decorrelate_predicate_subquery" => Arc::new(JoinForValue(rule)) as _,
             _ => rule,

@@ -17,6 +17,7 @@ use crate::dispatch::ChunkDispatcher;
 use crate::fragment::{bounded_runtime, sort_reservation};
 use crate::functions::{AreaSpecRule, IntegerPredicateRule};
 use crate::guard::SqlLimits;
+use crate::own::sees;
 use crate::plan::fold::FoldIntoFragment;
 use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
@@ -113,6 +114,9 @@ impl Engine {
                 snapshots
             }
         };
+        // What a user may not see does not exist in the session.
+        let snapshots: Vec<_> =
+            snapshots.into_iter().filter(|snapshot| sees(&options.user, &snapshot.database.name)).collect();
         let mut indices = Vec::with_capacity(snapshots.len());
         for snapshot in &snapshots {
             indices.push(match self.shared.indices.get(&snapshot.id) {

@@ -8,8 +8,10 @@ use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::ipc;
 use datafusion::arrow::ipc::convert::fb_to_schema;
-use datafusion::arrow::ipc::reader::read_record_batch;
-use datafusion::arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use datafusion::arrow::ipc::reader::{StreamReader, read_record_batch};
+use datafusion::arrow::ipc::writer::{
+    DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, StreamWriter,
+};
 
 use crate::{EngineError, Result};
 
@@ -84,6 +86,31 @@ fn encode_slice(batch: &RecordBatch) -> Result<Frame> {
         body: Bytes::from(encoded.arrow_data),
         rows: batch.num_rows() as u64,
     })
+}
+
+/// A schema and a few batches as an Arrow IPC stream.
+///
+/// # Errors
+/// A batch is not of the schema.
+pub fn encode_batches(schema: &Schema, batches: &[RecordBatch]) -> Result<Bytes> {
+    let failed = |e| EngineError::Internal(format!("cannot encode batches: {e}"));
+    let mut writer = StreamWriter::try_new(Vec::new(), schema).map_err(failed)?;
+    for batch in batches {
+        writer.write(batch).map_err(failed)?;
+    }
+    writer.into_inner().map(Bytes::from).map_err(failed)
+}
+
+/// What [`encode_batches`] made; only for bytes that are known to be our own.
+///
+/// # Errors
+/// `Corrupt`: the bytes are none.
+pub fn decode_batches(stream: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let failed = |e| EngineError::Corrupt(format!("cannot decode batches: {e}"));
+    let reader = StreamReader::try_new(stream, None).map_err(failed)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
+    Ok((schema, batches))
 }
 
 /// Reads the row count of a record-batch header without touching its body.

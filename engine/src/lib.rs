@@ -20,6 +20,8 @@ pub mod interrupt;
 mod locality;
 pub mod names;
 mod nan;
+pub mod own;
+pub mod parameters;
 mod plan;
 mod prune;
 mod registry;

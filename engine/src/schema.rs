@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use datafusion::common::DFSchema;
 use skyflight_catalog::{Column, Table, TableKind};
 
+use crate::engine::CATALOG;
 use crate::{EngineError, Result};
 
 /// Nested HEALPix index at order 29 of a row's position, stored in every partitioned table.
@@ -65,13 +67,31 @@ pub fn client_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// [`client_schema`] of a plan's rows, where a column of a table that is passed on names its table in the
+/// way Flight SQL has for it. A table under an alias is not named: the alias is no table.
+pub(crate) fn client_schema_of(schema: &DFSchema) -> SchemaRef {
+    let plain = client_schema(schema.as_arrow());
+    let fields = plain.fields().iter().zip(schema.iter()).map(|(field, (qualifier, _))| {
+        let Some((table, database)) = qualifier.and_then(|table| Some((table.table(), table.schema()?))) else {
+            return Arc::clone(field);
+        };
+        let mut metadata = field.metadata().clone();
+        for (key, value) in [("CATALOG_NAME", CATALOG), ("DB_SCHEMA_NAME", database), ("TABLE_NAME", table)] {
+            metadata.insert(format!("ARROW:FLIGHT:SQL:{key}"), value.to_owned());
+        }
+        Arc::new(field.as_ref().clone().with_metadata(metadata))
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
 fn client_field(field: &FieldRef) -> FieldRef {
     let mut metadata = field.metadata().clone();
     metadata.retain(|key, _| !key.starts_with("skyflight."));
     Arc::new(Field::new(field.name(), client_type(field.data_type()), true).with_metadata(metadata))
 }
 
-fn client_type(data_type: &DataType) -> DataType {
+/// The type in which a client sees columns of a type.
+pub(crate) fn client_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,

@@ -25,18 +25,24 @@ use crate::estimate::Estimate;
 use crate::explain::ExplainExec;
 use crate::fragment::error_of;
 use crate::functions::compare_integer_predicates;
-use crate::guard::{check_constants, parse_guarded};
+use crate::guard::{check_constants, parse_numbered};
 use crate::interrupt::{QueryCancel, protect};
 use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
+use crate::own::own_database;
+use crate::parameters::{Described, bind, infer, nulls};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
+use crate::plan::sequence::SequenceExec;
 use crate::repair::write_out;
-use crate::schema::client_schema;
+use crate::schema::{client_schema, client_schema_of};
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
 use crate::spherical::plan_spherical_joins;
 use crate::tables::{SessionCatalog, SnapshotIndex};
 use crate::{EngineError, Result};
+
+/// Most rows of values for which one query runs.
+const MOST_RUNS: usize = 1_000;
 
 /// Batches that may wait between the merge plan and the network.
 const BATCHES_AHEAD: usize = 4;
@@ -87,11 +93,39 @@ impl Session {
     ///
     /// # Errors
     /// The statement is not readable, too large, not allowed, names what does not exist, or means
-    /// nothing.
+    /// nothing; it has parameters.
     pub async fn plan(&self, sql: &str, query: QueryContext) -> Result<PlannedQuery> {
-        let session = self.clone();
-        let sql = sql.to_string();
-        let planning = self.engine.shared.config.runtime.spawn(async move { session.plan_here(&sql, query).await });
+        self.plan_bound(sql, None, query).await
+    }
+
+    /// [`Session::plan`] with values for the statement's parameters, cast to their types by
+    /// [`cast_values`](crate::parameters::cast_values). Of several rows of values each gives the rows of
+    /// one run, in order.
+    ///
+    /// # Errors
+    /// Also `Invalid` when values are missing, too many, or none are taken.
+    pub async fn plan_bound(
+        &self,
+        sql: &str,
+        values: Option<RecordBatch>,
+        query: QueryContext,
+    ) -> Result<PlannedQuery> {
+        let (session, sql) = (self.clone(), sql.to_string());
+        self.planning(async move { session.plan_here(&sql, values.as_ref(), query).await }).await
+    }
+
+    /// The rows and the parameters of a statement. `targets` are the types of the columns that its rows go
+    /// to, where they go to a table; parameters on their way there have these types.
+    ///
+    /// # Errors
+    /// As [`Session::plan`].
+    pub async fn describe(&self, sql: &str, targets: Vec<DataType>, query: QueryContext) -> Result<Described> {
+        let (session, sql) = (self.clone(), sql.to_string());
+        self.planning(async move { session.describe_here(&sql, &targets, query).await }).await
+    }
+
+    async fn planning<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let planning = self.engine.shared.config.runtime.spawn(work);
         let abort = AbortOnDrop(planning.abort_handle());
         let planned = planning.await;
         drop(abort);
@@ -102,36 +136,87 @@ impl Session {
         }
     }
 
-    async fn plan_here(&self, sql: &str, query: QueryContext) -> Result<PlannedQuery> {
+    /// The statement with its names resolved, and how many parameters it has.
+    fn read(&self, sql: &str) -> Result<(Statement, usize)> {
         let limits = &self.engine.shared.config.limits;
-        let mut statement = parse_guarded(sql, limits)?;
+        let (mut statement, parameters) = parse_numbered(sql, limits)?;
         if lists_databases(&statement) {
-            statement = parse_guarded(LIST_DATABASES, limits)?;
+            statement = parse_numbered(LIST_DATABASES, limits)?.0;
         }
         write_out(&mut statement)?;
         names::resolve(&mut statement, &self.names())?;
         compare_in(&mut statement);
+        Ok((statement, parameters))
+    }
+
+    async fn plan_here(&self, sql: &str, values: Option<&RecordBatch>, query: QueryContext) -> Result<PlannedQuery> {
+        let (statement, parameters) = self.read(sql)?;
+        let values = checked_values(parameters, values)?;
         let state = self.state(&query);
         if let Statement::Explain(explain) = statement {
-            let (marked, plan, shuffle) = self.merge_plan(&state, *explain.statement).await?;
+            let logical = state.statement_to_plan(*explain.statement).await.map_err(error_of)?;
+            let logical = one_row_bound(logical, values)?;
+            let (marked, plan, shuffle) = self.merge_plan(&state, &logical).await?;
             let explained = ExplainExec::new(&marked, plan, shuffle, explain.options.analyze).map_err(error_of)?;
             let plan: Arc<dyn ExecutionPlan> = Arc::new(explained);
             let schema = client_schema(&plan.schema());
             return Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() });
         }
-        let (marked, plan, _) = self.merge_plan(&state, statement).await?;
-        let schema = client_schema(marked.plan.schema().as_arrow());
+        let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
+        let (schema, plan) = match values {
+            Some(values) if values.num_rows() > 1 => self.sequence(&state, &logical, values).await?,
+            _ => {
+                let logical = one_row_bound(logical, values)?;
+                let (marked, plan, _) = self.merge_plan(&state, &logical).await?;
+                (client_schema_of(marked.plan.schema()), plan)
+            }
+        };
         Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() })
+    }
+
+    /// One run for each row of values.
+    async fn sequence(
+        &self,
+        state: &SessionState,
+        logical: &LogicalPlan,
+        values: &RecordBatch,
+    ) -> Result<(SchemaRef, Arc<dyn ExecutionPlan>)> {
+        let mut plans = Vec::with_capacity(values.num_rows());
+        let mut schemas: Option<(SchemaRef, SchemaRef)> = None;
+        for row in 0..values.num_rows() {
+            let bound = bind(logical.clone(), values, row).map_err(error_of)?;
+            let (marked, plan, _) = self.merge_plan(state, &bound).await?;
+            schemas.get_or_insert_with(|| (client_schema_of(marked.plan.schema()), plan.schema()));
+            plans.push(plan);
+        }
+        let (schema, merged) = schemas.ok_or_else(|| EngineError::Internal("no row of values".into()))?;
+        Ok((schema, Arc::new(SequenceExec::new(merged, plans))))
+    }
+
+    async fn describe_here(&self, sql: &str, targets: &[DataType], query: QueryContext) -> Result<Described> {
+        let (statement, count) = self.read(sql)?;
+        if count == 0 {
+            let rows = self.plan_here(sql, None, query).await?.schema();
+            return Ok(Described { rows, parameters: Arc::new(Schema::empty()) });
+        }
+        let statement = match statement {
+            Statement::Explain(explain) => *explain.statement,
+            other => other,
+        };
+        let logical = self.state(&query).statement_to_plan(statement).await.map_err(error_of)?;
+        let parameters = infer(&logical, count, targets).map_err(error_of)?;
+        let values = nulls(&parameters).map_err(error_of)?;
+        let rows = self.plan_here(sql, Some(&values), query).await?.schema();
+        Ok(Described { rows, parameters })
     }
 
     /// The marked logical plan, the physical plan with its leaves, and why it is shuffled or not.
     async fn merge_plan(
         &self,
         state: &SessionState,
-        statement: Statement,
+        logical: &LogicalPlan,
     ) -> Result<(Marked, Arc<dyn ExecutionPlan>, Option<String>)> {
-        let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
-        let (marked, physical) = merge_plan(state, &logical).await.map_err(error_of)?;
+        let (marked, physical) = merge_plan(state, logical).await.map_err(error_of)?;
         let (physical, shuffle) = self.shuffled(state, &marked.plan, physical).await.map_err(error_of)?;
         Ok((marked, physical, shuffle))
     }
@@ -168,6 +253,7 @@ impl Session {
         NameCatalog {
             databases: self.indices.iter().map(|i| Arc::clone(&i.names)).collect(),
             default_database: default,
+            own_database: Some(own_database(&self.options.user)),
         }
     }
 
@@ -201,6 +287,33 @@ async fn merge_plan(state: &SessionState, logical: &LogicalPlan) -> PlanResult<(
     let marked = mark_local(joined)?;
     let physical = state.query_planner().create_physical_plan(&marked.plan, state).await?;
     Ok((marked, physical))
+}
+
+/// The values that a statement with so many parameters runs with; `None` where it has none.
+fn checked_values(parameters: usize, values: Option<&RecordBatch>) -> Result<Option<&RecordBatch>> {
+    let (columns, rows) = values.map_or((0, 0), |values| (values.num_columns(), values.num_rows()));
+    match values {
+        _ if parameters != columns && columns > 0 => Err(EngineError::Invalid(format!(
+            "the statement has {parameters} parameters, but {columns} values are bound to it"
+        ))),
+        _ if parameters > 0 && rows == 0 => Err(EngineError::Invalid(format!(
+            "the statement has {parameters} parameters, and no values are bound to them; prepare it and bind them"
+        ))),
+        _ if rows > MOST_RUNS => Err(EngineError::TooLarge(format!(
+            "{rows} rows of values are bound to one query; at most {MOST_RUNS} are taken: upload them as a table and \
+             join with it"
+        ))),
+        Some(values) if parameters > 0 => Ok(Some(values)),
+        _ => Ok(None),
+    }
+}
+
+fn one_row_bound(logical: LogicalPlan, values: Option<&RecordBatch>) -> Result<LogicalPlan> {
+    match values {
+        None => Ok(logical),
+        Some(values) if values.num_rows() == 1 => bind(logical, values, 0).map_err(error_of),
+        Some(_) => Err(EngineError::Invalid("EXPLAIN takes one row of values".into())),
+    }
 }
 
 /// What SHOW DATABASES and SHOW SCHEMAS mean; DataFusion has neither.
@@ -247,7 +360,7 @@ impl PlannedQuery {
         query: QueryContext,
     ) -> PlanResult<PlannedQuery> {
         let (marked, plan) = merge_plan(&state, logical).await?;
-        let schema = client_schema(marked.plan.schema().as_arrow());
+        let schema = client_schema_of(marked.plan.schema());
         Ok(PlannedQuery { schema, plan, state, query, engine: engine.clone() })
     }
 

@@ -24,6 +24,7 @@ mod route;
 mod router;
 mod schema;
 mod spill;
+mod spool;
 mod threads;
 mod types;
 
@@ -37,3 +38,4 @@ pub use progress::{NoProgress, ProgressLine, ProgressSink, Stage};
 pub use request::{IngestReport, IngestRequest, TableReport, TableSource, infer};
 pub use schema::{ColumnPlan, HEALPIX_COLUMN, TableSchema};
 pub use skyflight_catalog::{CommitMode, TableKind};
+pub use spool::Spool;

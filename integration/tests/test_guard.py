@@ -40,7 +40,7 @@ REFUSED: dict[str, str] = {
     "COPY": "COPY (SELECT 1) TO '/tmp/skyflight-must-not-exist.csv'",
     "COPY of a table": "COPY hip_h.hipparcos2 TO '/tmp/skyflight-must-not-exist.parquet'",
     "CREATE EXTERNAL TABLE": "CREATE EXTERNAL TABLE passwd STORED AS CSV LOCATION '/etc/passwd'",
-    "CREATE TABLE": "CREATE TABLE t AS SELECT 1",
+    "CREATE TABLE": "CREATE TABLE hip_h.t AS SELECT 1",
     "CREATE VIEW": "CREATE VIEW v AS SELECT 1",
     "DROP": "DROP TABLE hip_h.hipparcos2",
     "INSERT": "INSERT INTO hip_h.hipparcos2 SELECT * FROM hip_h.hipparcos2",

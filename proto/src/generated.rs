@@ -96,6 +96,17 @@ pub struct StatementTicket {
     /// coordinator is configured to do.
     #[prost(string, tag = "6")]
     pub shuffle: ::prost::alloc::string::String,
+    /// Of a statement that was run when it was announced: the few rows that say what came of it, an
+    /// Arrow IPC stream. Empty for a query. Nothing is ever run by redeeming such a ticket.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub outcome: ::prost::bytes::Bytes,
+    /// What the statement's parameters are: an Arrow IPC schema message; empty where it has none.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub parameter_schema: ::prost::bytes::Bytes,
+    /// The values bound to them, an Arrow IPC stream of the types in `parameter_schema`; empty while
+    /// none are bound.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub parameters: ::prost::bytes::Bytes,
 }
 /// A fragment on some chunks on one worker, one attempt.
 #[derive(Clone, PartialEq, ::prost::Message)]

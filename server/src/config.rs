@@ -9,6 +9,8 @@ use skyflight_engine::guard::SqlLimits;
 use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
 
+use crate::uploads::{TableWriter, UploadLimits};
+
 /// How a coordinator listens, plans and limits.
 #[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
@@ -42,6 +44,10 @@ pub struct CoordinatorConfig {
     pub spill_bytes: u64,
     /// The folder of the director indexes, where this machine has them. Default: none.
     pub index_dir: Option<PathBuf>,
+    /// What writes tables of users' own; without it they are not written here.
+    pub table_writer: Option<Arc<dyn TableWriter>>,
+    /// What all tables of one user may hold. Default 10^9 rows and 64 GiB.
+    pub user_quota: UploadLimits,
     /// When queries are shuffled between workers. Default: from 5,000,000 rows or 256 MiB on.
     pub shuffle: ShuffleConfig,
     /// How long running queries may take to end at shutdown. Default 5 s.
@@ -68,6 +74,8 @@ impl CoordinatorConfig {
             spill_dir,
             spill_bytes: 64 << 30,
             index_dir: None,
+            table_writer: None,
+            user_quota: UploadLimits { rows: 1_000_000_000, bytes: 64 << 30 },
             shuffle: ShuffleConfig { partitions: threads.max(2), ..ShuffleConfig::default() },
             shutdown_grace: Duration::from_secs(5),
         }

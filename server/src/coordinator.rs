@@ -21,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
-use crate::flight_sql::{Face, Statements, StatementsConfig};
+use crate::flight_sql::{Face, OwnTables, Statements, StatementsConfig};
 use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
 use crate::session::Sessions;
 
@@ -101,6 +101,8 @@ pub async fn start(
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
+        sql_limits: config.sql_limits.clone(),
+        own_tables: OwnTables::new(config.table_writer.clone(), Arc::clone(&store), config.user_quota),
     });
     let sessions = Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone());
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };

@@ -59,6 +59,8 @@ pub(crate) struct IngestSection {
     pub(crate) replicas: usize,
     pub(crate) memory_mib: usize,
     pub(crate) threads: usize,
+    pub(crate) user_rows: u64,
+    pub(crate) user_gib: u64,
 }
 
 impl Config {

@@ -7,6 +7,7 @@ mod ingest;
 mod node;
 mod sources;
 mod sql;
+mod uploads;
 
 use anyhow::{Context, Result};
 use clap::Parser;

@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use skyflight_catalog::{CatalogStore, SqliteStore, Worker, WorkerCapacity, WorkerId};
 use skyflight_proto::{ClusterKeys, RegisterWorker};
 use skyflight_server::dispatch::{DispatchConfig, FlightDispatcher, StoreDirectory};
-use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig};
+use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig, UploadLimits};
 use skyflight_worker::{Registrar, RemoteRegistrar, RunningWorker, WorkerConfig, WorkerError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
 use crate::config::{Config, seconds, threads};
+use crate::uploads::IngestWriter;
 
 /// A coordinator's data folder: the catalog, the keys and the lock.
 pub(crate) struct Home {
@@ -129,6 +130,10 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
         sort_merge_bytes: section.sort_merge_mib << 20,
         partitions: coordinator.merge_partitions,
     };
+    coordinator.user_quota = UploadLimits { rows: config.ingest.user_rows, bytes: config.ingest.user_gib << 30 };
+    let writer =
+        IngestWriter::new(Arc::clone(&home.store), Arc::clone(&home.keys), &home.folder, config.ingest.clone())?;
+    coordinator.table_writer = Some(Arc::new(writer));
     let dispatch = DispatchConfig {
         silence_timeout: seconds(section.silence_timeout_s),
         hold_bytes: section.hold_mib << 20,

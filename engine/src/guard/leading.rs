@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::error::EngineError;
 
 /// What to do instead of a statement that is not run.
-pub(super) const LOAD_INSTEAD: &str = "tables are made and filled by `skyflight ingest`";
+pub(super) const LOAD_INSTEAD: &str = "tables are made and filled by `skyflight ingest`, and your own by CREATE TABLE mydb.name AS SELECT … and INSERT INTO";
 pub(super) const FETCH_INSTEAD: &str = "fetch the result over Flight SQL and write it on the client";
 pub(super) const CONFIGURE_INSTEAD: &str = "options are set in the server's configuration file";
 pub(super) const SHOW_INSTEAD: &str =

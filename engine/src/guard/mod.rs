@@ -3,9 +3,11 @@
 //! [`parse_guarded`] measures the text before any tree is built of it, parses it, and lets through
 //! only what reads: queries, EXPLAIN of a query, SHOW TABLES and their like. What such a statement
 //! can still blow up at run time is bounded by [`limited_functions`] and, for work that does not
-//! stop when cancelled, by [`crate::interrupt`].
+//! stop when cancelled, by [`crate::interrupt`]. [`classify`] tells the statements that do something
+//! else by their heads, and cuts out the query within.
 
 mod allow;
+mod command;
 mod constants;
 mod count;
 mod dialect;
@@ -13,6 +15,7 @@ mod estimate;
 mod expand;
 mod functions;
 mod leading;
+mod placeholders;
 mod precedence;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -29,6 +32,7 @@ use self::count::Measure;
 use self::dialect::BoundedDialect;
 use crate::error::EngineError;
 
+pub use self::command::{Command, CreateTable, Existing, Name, TableName, classify};
 pub use self::constants::check_constants;
 pub use self::functions::{RESULT_BYTES_LIMIT, limited_functions};
 
@@ -75,6 +79,36 @@ impl Default for SqlLimits {
 /// - `Refused`: SQL, but not a query; names the statement and what to use instead.
 /// - `Unsupported`: a clause that would otherwise be ignored silently.
 pub fn parse_guarded(sql: &str, limits: &SqlLimits) -> Result<Statement, EngineError> {
+    parse_numbered(sql, limits).map(|(statement, _)| statement)
+}
+
+/// [`parse_guarded`], with parameters written as `$1`, `$2`, …, and how many of them there are.
+pub(crate) fn parse_numbered(sql: &str, limits: &SqlLimits) -> Result<(Statement, usize), EngineError> {
+    let (mut tokens, dialect) = tokenize(sql, limits)?;
+    let parameters = placeholders::number(&mut tokens)?;
+    leading::check(&tokens)?;
+    let measure = count::measure(&tokens, limits)?;
+    on_enough_stack(&measure, || {
+        let mut statement = parse(tokens, &dialect, limits)?;
+        precedence::repair(&mut statement);
+        allow::check(&statement, limits)?;
+        Ok((statement, parameters))
+    })?
+}
+
+/// Which parameters, counted from 0, a query of the form `VALUES ($1, $2, …)` takes as its one row;
+/// `None` of any other query.
+///
+/// # Errors
+/// As [`parse_guarded`].
+pub fn parameters_as_row(sql: &str, limits: &SqlLimits) -> Result<Option<Vec<usize>>, EngineError> {
+    let (mut tokens, _) = tokenize(sql, limits)?;
+    placeholders::number(&mut tokens)?;
+    Ok(placeholders::as_row(&tokens))
+}
+
+/// The tokens of a text that is not too long, and the dialect they are to be parsed in.
+fn tokenize(sql: &str, limits: &SqlLimits) -> Result<(Vec<TokenWithSpan>, BoundedDialect), EngineError> {
     if sql.len() > limits.text_bytes {
         return Err(EngineError::TooLarge(format!(
             "the SQL text has {} bytes; at most {} are read",
@@ -88,14 +122,7 @@ pub fn parse_guarded(sql: &str, limits: &SqlLimits) -> Result<Statement, EngineE
         Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|TokenizerError { message, location }| {
             EngineError::Syntax(format!("{message} at line {}, column {}", location.line, location.column))
         })?;
-    leading::check(&tokens)?;
-    let measure = count::measure(&tokens, limits)?;
-    on_enough_stack(&measure, || {
-        let mut statement = parse(tokens, &dialect, limits)?;
-        precedence::repair(&mut statement);
-        allow::check(&statement, limits)?;
-        Ok(statement)
-    })?
+    Ok((tokens, dialect))
 }
 
 fn parse(tokens: Vec<TokenWithSpan>, dialect: &BoundedDialect, limits: &SqlLimits) -> Result<Statement, EngineError> {

@@ -49,6 +49,8 @@ pub struct NameCatalog {
     pub databases: Vec<Arc<NameDatabase>>,
     /// Where a table without a database is looked for first.
     pub default_database: Option<String>,
+    /// The database that is called `mydb`.
+    pub own_database: Option<String>,
 }
 
 /// The one catalog there is.

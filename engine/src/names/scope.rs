@@ -5,10 +5,16 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use super::CATALOG;
 use super::merged::{NO_TABLES, Tables};
 use crate::error::EngineError;
+use crate::own::{OWN_ALIAS, is_private};
 
 /// Whether an identifier of the statement means a declared name: quoted exactly, else in any case.
 pub(super) fn means(ident: &Ident, declared: &str) -> bool {
     if ident.quote_style.is_some() { ident.value == declared } else { same(&ident.value, declared) }
+}
+
+/// Whether an identifier means a database of the session. Of users' databases a session has its own only.
+pub(super) fn names_database(ident: &Ident, declared: &str) -> bool {
+    means(ident, declared) || (means(ident, OWN_ALIAS) && is_private(declared))
 }
 
 /// Whether two names are the same but for case.
@@ -63,9 +69,11 @@ impl Relation {
         match (&self.name, qualifier) {
             (RelationName::Alias(alias), [name]) => means(name, alias),
             (RelationName::Table { table, .. }, [name]) => means(name, table),
-            (RelationName::Table { database, table }, [first, name]) => means(first, database) && means(name, table),
+            (RelationName::Table { database, table }, [first, name]) => {
+                names_database(first, database) && means(name, table)
+            }
             (RelationName::Table { database, table }, [catalog, first, name]) => {
-                means(catalog, CATALOG) && means(first, database) && means(name, table)
+                means(catalog, CATALOG) && names_database(first, database) && means(name, table)
             }
             _ => false,
         }

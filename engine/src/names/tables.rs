@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
-use super::scope::{Columns, joined, means};
+use super::scope::{Columns, joined, means, names_database};
 use super::{CATALOG, NameCatalog, NameDatabase, NameTable, suggest};
 use crate::error::EngineError;
+use crate::own::OWN_ALIAS;
 
 /// The schema of DataFusion that shows what there is. Its names are lower case.
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -124,7 +125,10 @@ fn find_unqualified(catalog: &NameCatalog, table: &Ident) -> Result<FoundTable, 
         .iter()
         .filter_map(|database| table_of(database, table).map(|found| FoundTable::new(database, found)))
         .collect();
-    if let Some(default) = &catalog.default_database
+    let default = catalog.default_database.as_ref().map(|default| {
+        if default.eq_ignore_ascii_case(OWN_ALIAS) { catalog.own_database.as_ref().unwrap_or(default) } else { default }
+    });
+    if let Some(default) = default
         && let Some(index) = found.iter().position(|found| found.database.eq_ignore_ascii_case(default))
     {
         return Ok(found.swap_remove(index));
@@ -148,7 +152,13 @@ fn find_in(catalog: &NameCatalog, database: &Ident, table: &Ident, parts: &[Iden
     if means(database, INFORMATION_SCHEMA) {
         return Ok(information_table(table));
     }
-    let Some(found) = catalog.databases.iter().find(|known| means(database, &known.name)) else {
+    let Some(found) = catalog.databases.iter().find(|known| names_database(database, &known.name)) else {
+        if means(database, OWN_ALIAS) {
+            return Err(EngineError::NotFound(format!(
+                "no table \"{}\"; you have no tables of your own yet: make one with CREATE TABLE {OWN_ALIAS}.name AS SELECT …",
+                joined(parts)
+            )));
+        }
         let hint = suggest(&database.value, catalog.databases.iter().map(|known| known.name.as_str()))
             .map_or_else(|| list("databases", catalog.databases.iter().map(|known| known.name.clone())), did_you_mean);
         return Err(EngineError::NotFound(format!("no database \"{}\"{hint}", database.value)));

@@ -33,7 +33,11 @@ fn catalog() -> NameCatalog {
             None => databases.push(NameDatabase { name: database.to_owned(), tables: vec![table] }),
         }
     }
-    NameCatalog { databases: databases.into_iter().map(Arc::new).collect(), default_database: Some("dr1".to_owned()) }
+    NameCatalog {
+        databases: databases.into_iter().map(Arc::new).collect(),
+        default_database: Some("dr1".to_owned()),
+        own_database: Some("user_vera".to_owned()),
+    }
 }
 
 fn rewritten(sql: &str) -> Result<String, EngineError> {

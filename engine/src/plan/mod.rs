@@ -6,3 +6,4 @@ pub(crate) mod fold;
 pub(crate) mod local;
 pub(crate) mod planner;
 pub(crate) mod scan;
+pub(crate) mod sequence;

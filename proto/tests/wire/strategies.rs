@@ -43,8 +43,21 @@ prop_compose! {
         default_schema in text(),
         prepared: bool,
         shuffle in text(),
+        outcome in blob(),
+        parameter_schema in blob(),
+        parameters in blob(),
     ) -> StatementTicket {
-        StatementTicket { sql, snapshots, schema_hash, default_schema, prepared, shuffle }
+        StatementTicket {
+            sql,
+            snapshots,
+            schema_hash,
+            default_schema,
+            prepared,
+            shuffle,
+            outcome,
+            parameter_schema,
+            parameters,
+        }
     }
 }
 

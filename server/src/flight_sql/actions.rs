@@ -21,14 +21,14 @@ pub(super) const CREATE_PREPARED: &str = "CreatePreparedStatement";
 /// Name of the action that gives its handle back.
 pub(super) const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
-/// The field `is_update` (number 4, a bool) of `ActionCreatePreparedStatementResult`, set to false.
+/// The tag of the field `is_update` (number 4, a bool) of `ActionCreatePreparedStatementResult`.
 /// arrow-flight 59.3 has no such field, but newer JDBC drivers decide by it.
-const IS_NO_UPDATE: [u8; 2] = [0x20, 0x00];
+const IS_UPDATE: u8 = 0x20;
 
 /// What ListActions tells.
 pub(super) fn list() -> Vec<ActionType> {
     [
-        (CREATE_PREPARED, "Prepares a query. Takes ActionCreatePreparedStatementRequest, gives ActionCreatePreparedStatementResult."),
+        (CREATE_PREPARED, "Prepares a statement. Takes ActionCreatePreparedStatementRequest, gives ActionCreatePreparedStatementResult."),
         (CLOSE_PREPARED, "Gives the handle of a prepared statement back. Takes ActionClosePreparedStatementRequest, gives nothing."),
         (options::SET, "Sets the options catalog and schema of the session. Takes SetSessionOptionsRequest, gives SetSessionOptionsResult, and a new bearer token in the authorization header."),
         (options::GET, "Reads the options of the session. Takes GetSessionOptionsRequest, gives GetSessionOptionsResult."),
@@ -49,11 +49,11 @@ pub(super) async fn create_prepared(statements: &Statements, caller: &Caller, bo
     let prepared = statements.prepare(caller, &request.query).await?;
     let answer = ActionCreatePreparedStatementResult {
         prepared_statement_handle: prepared.handle,
-        dataset_schema: schema_bytes(&prepared.schema)?,
-        parameter_schema: schema_bytes(&Schema::empty())?,
+        dataset_schema: schema_bytes(&prepared.described.rows)?,
+        parameter_schema: schema_bytes(&prepared.described.parameters)?,
     };
     let mut value = answer.encode_to_vec();
-    value.extend(IS_NO_UPDATE);
+    value.extend([IS_UPDATE, u8::from(prepared.is_update)]);
     let any = Any { type_url: ActionCreatePreparedStatementResult::type_url().to_owned(), value: Bytes::from(value) };
     Ok(Bytes::from(any.encode_to_vec()))
 }

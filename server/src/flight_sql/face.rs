@@ -15,7 +15,6 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
-use skyflight_engine::frames::encode_batch;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
 use tonic::metadata::MetadataMap;
@@ -24,8 +23,8 @@ use uuid::Uuid;
 
 use super::message_limit::MessageLimit;
 use super::metadata::{Question, decode_command};
-use super::rows::{FlightDataStream, frame_message, schema_message};
-use super::statement::{Announced, Statements, session_options};
+use super::rows::{FlightDataStream, batch_messages};
+use super::statement::{Announced, Statement, Statements, session_options};
 use super::{actions, put};
 use crate::cluster::register_worker;
 use crate::error::{bad_request, internal, status_of, unsupported};
@@ -70,7 +69,7 @@ impl FlightService for Face {
         match command_of(&descriptor)? {
             Command::CommandStatementQuery(query) => {
                 actions::no_transaction(query.transaction_id.as_deref())?;
-                let announced = self.statements.announce(&caller, &query.query).await?;
+                let announced = self.statements.announce(&caller, Statement::plain(&query.query)).await?;
                 statement_info(announced, descriptor)
             }
             Command::CommandPreparedStatementQuery(query) => {
@@ -97,7 +96,7 @@ impl FlightService for Face {
         let schema = match command_of(request.get_ref())? {
             Command::CommandStatementQuery(query) => {
                 actions::no_transaction(query.transaction_id.as_deref())?;
-                self.statements.describe(&caller, &query.query).await?
+                self.statements.describe(&caller, &self.statements.classify(&query.query)?).await?.rows
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&query.prepared_statement_handle)?;
@@ -115,7 +114,7 @@ impl FlightService for Face {
         let Some(command) = decode_command(&request.get_ref().ticket) else {
             return Err(TicketError::Malformed.into());
         };
-        let rows = match command {
+        let fetched = match command {
             Command::TicketStatementQuery(ticket) => self.statements.fetch(&ticket.statement_handle, limit).await?,
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&query.prepared_statement_handle)?;
@@ -126,9 +125,8 @@ impl FlightService for Face {
                 return self.answer(question, &caller, limit).await.map(Response::new);
             }
         };
-        let query_id = rows.query_id();
-        let mut response = Response::new(rows.boxed());
-        name_query(response.metadata_mut(), query_id);
+        let mut response = Response::new(fetched.messages);
+        name_query(response.metadata_mut(), fetched.query_id);
         Ok(response)
     }
 
@@ -183,13 +181,7 @@ impl Face {
             Vec::new()
         };
         let batch = question.answer(&catalog)?;
-        let schema = batch.schema();
-        let mut messages = vec![Ok(schema_message(&schema))];
-        for frame in encode_batch(&batch).map_err(|error| status_of(&error, None))? {
-            let pieces = limit.cut(frame, &schema).map_err(|error| status_of(&error, None))?;
-            messages.extend(pieces.into_iter().map(|piece| Ok(frame_message(piece))));
-        }
-        Ok(futures::stream::iter(messages).boxed())
+        batch_messages(&batch.schema(), &[batch], limit)
     }
 
     async fn set_options(&self, caller: &Caller, body: &[u8]) -> Answer<<Self as FlightService>::DoActionStream> {
@@ -219,7 +211,11 @@ fn question_of(command: Command) -> Result<Question, Status> {
 
 fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
     let ticket = TicketStatementQuery { statement_handle: announced.ticket }.as_any().encode_to_vec();
-    let mut response = Response::new(info(&announced.schema, Bytes::from(ticket), descriptor)?);
+    let mut info = info(&announced.schema, Bytes::from(ticket), descriptor)?;
+    if let Some(rows) = announced.rows {
+        info.total_records = i64::try_from(rows).unwrap_or(i64::MAX);
+    }
+    let mut response = Response::new(info);
     name_query(response.metadata_mut(), announced.query_id);
     Ok(response)
 }

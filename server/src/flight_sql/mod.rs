@@ -1,22 +1,31 @@
 //! The Flight SQL face: decodes what clients send, calls, and encodes what they get.
 //!
 //! - [`face`]: the Flight service itself, one match per method over the Flight SQL commands;
-//! - [`statement`]: statements and prepared statements, their tickets and handles;
+//! - [`statement`]: queries and their tickets; [`prepared`]: prepared statements and their handles;
+//! - [`commands`]: statements that are no queries, and what comes of them;
+//! - [`own_tables`] and [`columns`]: tables that users make and fill, by SQL or by [`ingest`];
 //! - [`rows`]: a query's rows as Flight messages, relayed undecoded where nothing is computed here;
 //! - [`metadata`]: what clients ask about catalogs, tables, keys, types and the server itself;
-//! - [`put`] and [`actions`]: DoPut, which binds nothing and changes nothing, and DoAction.
+//! - [`put`] and [`actions`]: DoPut, with what clients stream to it read by [`incoming`], and DoAction.
 //!
 //! arrow-flight's `FlightSqlService` is not used, only its messages: its blanket service cannot
 //! answer GetSchema, calls a malformed command `Internal`, and wants three methods for each of ten
 //! metadata commands that here are one value.
 
 mod actions;
+mod columns;
+mod commands;
 mod face;
+mod incoming;
+mod ingest;
 mod message_limit;
 mod metadata;
+mod own_tables;
+mod prepared;
 mod put;
 mod rows;
 mod statement;
 
 pub(crate) use face::Face;
+pub(crate) use own_tables::OwnTables;
 pub(crate) use statement::{Statements, StatementsConfig};

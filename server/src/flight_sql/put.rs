@@ -1,90 +1,95 @@
-//! DoPut: what a read-only server takes of it, which is the binding of no parameters, and clear
-//! refusals of the rest.
+//! DoPut: values for parameters, statements that change something, and uploads.
 
-use arrow_flight::sql::{Command, DoPutPreparedStatementResult};
+use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
-use datafusion::arrow::ipc;
+use datafusion::arrow::array::RecordBatch;
 use prost::Message;
 use tonic::{Status, Streaming};
 
+use super::actions::no_transaction;
+use super::commands::Outcome;
+use super::incoming::Incoming;
+use super::ingest::{ingest, put_path};
 use super::metadata::decode_command;
 use super::statement::Statements;
 use crate::error::{bad_request, unsupported};
 use crate::session::Caller;
 
-/// Messages read of a stream that should hold nothing.
-const MOST_MESSAGES: usize = 1_000;
+/// Most bytes of values bound by one call.
+const MOST_VALUE_BYTES: usize = 64 << 20;
 
 /// Serves one DoPut.
 ///
-/// Errors: `InvalidArgument` for parameters, for a SELECT sent as an update, and for streams that
-/// are not of Flight SQL; what the engine says to statements that change something; `Unimplemented`
-/// for ingest and Substrait.
+/// Errors: `InvalidArgument` for values that fit no parameters, for a SELECT sent as an update, and for
+/// streams that hold neither a command nor a path; those of running the statement or of the upload;
+/// `Unimplemented` for Substrait.
 pub(super) async fn put(
     statements: &Statements,
     caller: &Caller,
     mut stream: Streaming<FlightData>,
 ) -> Result<PutResult, Status> {
     let Some(first) = stream.message().await? else {
-        return Err(bad_request("a DoPut stream begins with a message that has a descriptor; this one is empty"));
+        return Err(bad_request(
+            "the DoPut stream is empty, without even a descriptor; a driver may send an empty table so: make the table \
+             with CREATE TABLE mydb.name (column type, …)",
+        ));
     };
     let command = first.flight_descriptor.as_ref().and_then(|descriptor| decode_command(&descriptor.cmd));
     match command {
         Some(Command::CommandPreparedStatementQuery(query)) => {
-            statements.prepared(&query.prepared_statement_handle)?;
-            without_parameters(first, stream).await?;
+            let handle = query.prepared_statement_handle;
+            let statement = statements.prepared(&handle)?;
+            let values = values(statements, first, stream).await?;
             Ok(result(&DoPutPreparedStatementResult {
-                prepared_statement_handle: Some(query.prepared_statement_handle),
+                prepared_statement_handle: Some(statements.bind(&statement, handle, &values)?),
             }))
         }
         Some(Command::CommandPreparedStatementUpdate(update)) => {
             let statement = statements.prepared(&update.prepared_statement_handle)?;
-            without_parameters(first, stream).await?;
-            statements.describe_prepared(&statement).await?;
-            Err(not_an_update())
+            let values = values(statements, first, stream).await?;
+            Ok(counted(statements.update_prepared(&statement, &values).await?))
         }
         Some(Command::CommandStatementUpdate(update)) => {
-            // Planning refuses whatever is not a query, each kind in its own words.
-            statements.describe(caller, &update.query).await?;
-            Err(not_an_update())
+            no_transaction(update.transaction_id.as_deref())?;
+            let command = statements.classify(&update.query)?;
+            Ok(counted(statements.run(caller, command, None).await?))
         }
-        Some(Command::CommandStatementIngest(_)) => {
-            Err(unsupported("tables are not yet loaded over Flight SQL; use `skyflight ingest` on the server's side"))
+        Some(Command::CommandStatementIngest(command)) => {
+            let rows = Incoming::read(first, stream, statements.cpu()).await?;
+            Ok(count(ingest(statements, caller, command, rows).await?))
         }
         Some(Command::CommandStatementSubstraitPlan(_)) => {
             Err(unsupported("Substrait plans are not supported; send SQL"))
         }
         Some(other) => Err(bad_request(format!("{} is not a command for DoPut", other.type_url()))),
-        None => Err(bad_request("the descriptor of the DoPut stream holds no Flight SQL command")),
-    }
-}
-
-/// Reads a stream of parameters to its end; it may hold a schema and batches without rows.
-async fn without_parameters(first: FlightData, mut stream: Streaming<FlightData>) -> Result<(), Status> {
-    let mut fields = 0;
-    let mut message = Some(first);
-    for _ in 0..MOST_MESSAGES {
-        let Some(data) = message else { return Ok(()) };
-        if !data.data_header.is_empty() {
-            let header = ipc::root_as_message(&data.data_header)
-                .map_err(|e| bad_request(format!("the parameters are not Arrow IPC: {e}")))?;
-            if let Some(schema) = header.header_as_schema() {
-                fields = schema.fields().map_or(0, |fields| fields.len());
-            } else if let Some(batch) = header.header_as_record_batch()
-                && fields > 0
-                && batch.length() > 0
-            {
-                return Err(bad_request("parameters are not supported yet; write the values into the SQL text"));
+        None => {
+            let path = first.flight_descriptor.as_ref().map(|descriptor| descriptor.path.clone()).unwrap_or_default();
+            if path.is_empty() {
+                return Err(bad_request("the descriptor of the DoPut stream holds no Flight SQL command and no path"));
             }
+            let rows = Incoming::read(first, stream, statements.cpu()).await?;
+            Ok(count(put_path(statements, caller, path, rows).await?))
         }
-        message = stream.message().await?;
     }
-    Err(bad_request("the stream of parameters does not end"))
 }
 
-fn not_an_update() -> Status {
-    bad_request("this statement returns rows and changes nothing; run it as a query, not as an update")
+/// The rows of values in a stream.
+async fn values(
+    statements: &Statements,
+    first: FlightData,
+    stream: Streaming<FlightData>,
+) -> Result<Vec<RecordBatch>, Status> {
+    Incoming::collect(Incoming::read(first, stream, statements.cpu()).await?, MOST_VALUE_BYTES).await
+}
+
+/// The answer to an update; -1 where nothing can be counted.
+fn counted(outcome: Outcome) -> PutResult {
+    outcome.affected.map_or_else(|| result(&DoPutUpdateResult { record_count: -1 }), count)
+}
+
+fn count(rows: u64) -> PutResult {
+    result(&DoPutUpdateResult { record_count: i64::try_from(rows).unwrap_or(i64::MAX) })
 }
 
 fn result(message: &impl Message) -> PutResult {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use arrow_flight::FlightData;
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::stream::BoxStream;
@@ -48,12 +49,13 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Starts `planned`. Where its rows are exactly the workers' frames these are relayed
+    /// Starts `planned`, whose rows are told to be of `schema`. Where its rows are exactly the workers' frames these are relayed
     /// undecoded; otherwise the merge plan runs and its batches are encoded on `cpu`.
     ///
     /// Errors: the plan cannot be started; the record is then closed as failed.
     pub(super) fn start(
         planned: PlannedQuery,
+        schema: SchemaRef,
         mut life: QueryLife,
         place: Place,
         dispatcher: &Arc<dyn ChunkDispatcher>,
@@ -61,7 +63,6 @@ impl Rows {
         limit: MessageLimit,
     ) -> Result<Rows, Status> {
         life.executing();
-        let schema = planned.schema();
         let query_id = planned.query().id;
         let frames = planned.relay().and_then(|relay| match relay {
             Some(request) => Ok(dispatcher.dispatch(request)),
@@ -134,13 +135,32 @@ impl Stream for Rows {
     }
 }
 
+/// A few batches that are there already.
+///
+/// Errors: `ResourceExhausted` when a single row is over the limit.
+pub(super) fn batch_messages(
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    limit: MessageLimit,
+) -> Result<FlightDataStream, Status> {
+    let failed = |error: EngineError| status_of(&error, None);
+    let mut messages = vec![Ok(schema_message(schema))];
+    for batch in batches {
+        for frame in encode_batch(batch).map_err(failed)? {
+            let pieces = limit.cut(frame, schema).map_err(failed)?;
+            messages.extend(pieces.into_iter().map(|piece| Ok(frame_message(piece))));
+        }
+    }
+    Ok(futures::stream::iter(messages).boxed())
+}
+
 /// The schema message that opens a stream.
-pub(super) fn schema_message(schema: &Schema) -> FlightData {
+fn schema_message(schema: &Schema) -> FlightData {
     FlightData { data_header: encode_schema(schema), ..FlightData::default() }
 }
 
 /// A frame as a message; header and body are handed on, not copied.
-pub(super) fn frame_message(frame: Frame) -> FlightData {
+fn frame_message(frame: Frame) -> FlightData {
     FlightData { data_header: frame.header, data_body: frame.body, app_metadata: Bytes::new(), flight_descriptor: None }
 }
 

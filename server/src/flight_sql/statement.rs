@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use skyflight_catalog::{DatabaseId, SnapshotId};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
-use skyflight_engine::frames::encode_schema;
+use skyflight_engine::frames::{decode_batches, encode_batches, encode_schema};
+use skyflight_engine::guard::{Command, SqlLimits};
+use skyflight_engine::parameters::Described;
 use skyflight_engine::{Engine, EngineError, PlannedQuery, SessionOptions};
 use skyflight_proto::ticket::Body;
 use skyflight_proto::{ClusterKeys, FailureKind, SnapshotRef, StatementTicket, Ticket};
@@ -18,8 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
+use super::commands::Outcome;
 use super::message_limit::MessageLimit;
-use super::rows::Rows;
+use super::metadata::result_schema;
+use super::own_tables::OwnTables;
+use super::prepared::Bindings;
+use super::rows::{FlightDataStream, Rows, batch_messages};
 use crate::clock::unix_ms;
 use crate::error::status_of;
 use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery};
@@ -40,10 +48,29 @@ pub(crate) struct StatementsConfig {
     /// Parent of every query's token: cancelled when the coordinator stops.
     pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
+    pub(crate) sql_limits: SqlLimits,
+    pub(crate) own_tables: OwnTables,
 }
 
 /// Plans statements, signs their tickets, and serves their rows.
-pub(crate) struct Statements(StatementsConfig);
+pub(crate) struct Statements {
+    parts: StatementsConfig,
+    bindings: Bindings,
+}
+
+/// A statement as it is to run: its text, and rows of values for its parameters.
+#[derive(Clone, Copy)]
+pub(super) struct Statement<'a> {
+    pub(super) sql: &'a str,
+    pub(super) values: Option<&'a RecordBatch>,
+}
+
+impl<'a> Statement<'a> {
+    /// A statement without values.
+    pub(super) fn plain(sql: &'a str) -> Self {
+        Statement { sql, values: None }
+    }
+}
 
 /// A statement whose plan waits: what GetFlightInfo tells of it.
 pub(super) struct Announced {
@@ -51,176 +78,201 @@ pub(super) struct Announced {
     /// A signed `StatementTicket`.
     pub(super) ticket: Bytes,
     pub(super) query_id: Uuid,
+    /// How many rows come, or, of a statement that changed something, how many it wrote.
+    pub(super) rows: Option<u64>,
 }
 
-/// A prepared statement: its handle is the statement itself, signed.
-pub(super) struct Prepared {
-    pub(super) schema: SchemaRef,
-    /// A signed `StatementTicket` that is marked as prepared.
-    pub(super) handle: Bytes,
-}
-
-/// A verified handle.
-pub(super) struct PreparedStatement {
-    caller: Caller,
-    sql: String,
-    schema_hash: Bytes,
+/// What DoGet gives.
+pub(super) struct Fetched {
+    pub(super) messages: FlightDataStream,
+    pub(super) query_id: Uuid,
 }
 
 type Snapshots = Vec<(DatabaseId, SnapshotId)>;
 
 impl Statements {
-    pub(crate) fn new(config: StatementsConfig) -> Self {
-        Statements(config)
+    pub(crate) fn new(parts: StatementsConfig) -> Self {
+        Statements { parts, bindings: Bindings::new() }
+    }
+
+    pub(super) fn bindings(&self) -> &Bindings {
+        &self.bindings
     }
 
     /// The engine that plans.
     pub(super) fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.parts.engine
     }
 
-    /// Plans `sql` on the current snapshots and keeps the plan for its fetch.
+    pub(super) fn own_tables(&self) -> &OwnTables {
+        &self.parts.own_tables
+    }
+
+    /// Where decoding and encoding run.
+    pub(super) fn cpu(&self) -> &Handle {
+        &self.parts.cpu
+    }
+
+    pub(super) fn sql_limits(&self) -> &SqlLimits {
+        &self.parts.sql_limits
+    }
+
+    /// Plans a query on the current snapshots and keeps the plan for its fetch; a statement that is no
+    /// query is run.
     ///
-    /// Errors: those of planning; `ResourceExhausted` when too many queries run.
-    pub(super) async fn announce(&self, caller: &Caller, sql: &str) -> Result<Announced, Status> {
-        let _place = self.0.gate.enter()?;
-        let (snapshots, waiting) = self.plan(caller, sql, None, self.query(&caller.user)).await?;
-        let schema = waiting.planned.schema();
+    /// Errors: those of planning and of [`Statements::run`]; `ResourceExhausted` when too many queries run.
+    pub(super) async fn announce(&self, caller: &Caller, statement: Statement<'_>) -> Result<Announced, Status> {
+        match self.classify(statement.sql)? {
+            Command::Query(_) => self.announce_query(caller, statement).await,
+            command => {
+                let outcome = self.run(caller, command, statement.values).await?;
+                self.announce_outcome(caller, statement.sql, outcome)
+            }
+        }
+    }
+
+    async fn announce_query(&self, caller: &Caller, statement: Statement<'_>) -> Result<Announced, Status> {
+        let _place = self.parts.gate.enter()?;
+        let (snapshots, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
+        let schema = result_schema(&waiting.planned.schema());
         let query_id = waiting.planned.query().id;
-        let statement = StatementTicket {
-            sql: sql.to_owned(),
+        let ticket = StatementTicket {
+            sql: statement.sql.to_owned(),
             snapshots: snapshots.iter().map(|(d, s)| SnapshotRef { database: d.0, snapshot: s.0 }).collect(),
-            schema_hash: schema_hash(&schema),
-            default_schema: caller.default_database.clone().unwrap_or_default(),
-            prepared: false,
-            shuffle: shuffle_name(caller),
+            parameters: encoded_values(statement.values)?,
+            ..statement_of(caller, &schema)
         };
-        let ticket = self.sign(&caller.user, query_id.as_bytes(), self.0.ticket_ttl, statement);
-        self.0.waiting.put(query_id, waiting);
-        Ok(Announced { schema, ticket, query_id })
+        let ticket = self.sign(&caller.user, query_id, self.parts.ticket_ttl, ticket);
+        self.parts.waiting.put(query_id, waiting);
+        Ok(Announced { schema, ticket, query_id, rows: None })
+    }
+
+    /// The ticket of a statement that was run holds what came of it.
+    fn announce_outcome(&self, caller: &Caller, sql: &str, outcome: Outcome) -> Result<Announced, Status> {
+        let schema = outcome.rows.schema();
+        let query_id = Uuid::now_v7();
+        let ticket = StatementTicket {
+            sql: sql.to_owned(),
+            outcome: encoded_values(Some(&outcome.rows))?,
+            ..statement_of(caller, &schema)
+        };
+        let ticket = self.sign(&caller.user, query_id, self.parts.ticket_ttl, ticket);
+        Ok(Announced { schema, ticket, query_id, rows: outcome.affected })
+    }
+
+    /// Drops the plan of an announced query.
+    pub(super) fn forget(&self, query_id: Uuid) {
+        drop(self.parts.waiting.take(query_id));
     }
 
     /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever
-    /// has a ticket may redeem it. The plan made when it was announced is
-    /// used where it still waits here; otherwise the statement is planned again.
+    /// has a ticket may redeem it. The plan made when it was announced is used where it still waits here;
+    /// otherwise the statement is planned again. What came of a statement that is no query is in its ticket.
     ///
     /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind;
     /// `FailedPrecondition` when the statement no longer gives the promised schema; those of planning.
-    pub(super) async fn fetch(&self, signed: &[u8], limit: MessageLimit) -> Result<Rows, Status> {
+    pub(super) async fn fetch(&self, signed: &[u8], limit: MessageLimit) -> Result<Fetched, Status> {
         let (ticket, statement) = self.verify(signed)?;
         if statement.prepared {
             return Err(no_statement());
         }
         let query_id = Uuid::from_slice(&ticket.query_id).map_err(|_| no_statement())?;
-        let place = self.0.gate.enter()?;
-        let waiting = match self.0.waiting.take(query_id) {
+        if !statement.outcome.is_empty() {
+            let (schema, rows) = decode_batches(&statement.outcome).map_err(|error| status_of(&error, None))?;
+            return Ok(Fetched { messages: batch_messages(&schema, &rows, limit)?, query_id });
+        }
+        let place = self.parts.gate.enter()?;
+        let waiting = match self.parts.waiting.take(query_id) {
             Some(waiting) => waiting,
             None => {
                 let snapshots: Snapshots =
                     statement.snapshots.iter().map(|s| (DatabaseId(s.database), SnapshotId(s.snapshot))).collect();
-                let caller = caller_of(ticket.user, statement.default_schema, &statement.shuffle);
+                let caller = caller_of(ticket.user, &statement);
                 let query = QueryContext { id: query_id, ..self.query(&caller.user) };
-                self.plan(&caller, &statement.sql, Some(snapshots), query).await?.1
+                let values = bound_values(&statement)?;
+                let again = Statement { sql: &statement.sql, values: values.as_ref() };
+                self.plan(&caller, again, Some(snapshots), query).await?.1
             }
         };
         self.start(waiting, &statement.schema_hash, place, limit)
     }
 
-    /// The schema of `sql` on the current snapshots; nothing is kept.
+    /// Plans a query that runs at once, in the place of another call.
     ///
     /// Errors: those of planning; `ResourceExhausted` when too many queries run.
-    pub(super) async fn describe(&self, caller: &Caller, sql: &str) -> Result<SchemaRef, Status> {
-        let _place = self.0.gate.enter()?;
+    pub(super) async fn plan_now(
+        &self,
+        caller: &Caller,
+        statement: Statement<'_>,
+    ) -> Result<(WaitingQuery, Place), Status> {
+        let place = self.parts.gate.enter()?;
+        let (_, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
+        Ok((waiting, place))
+    }
+
+    /// The rows of a query that was not announced.
+    ///
+    /// Errors: those of planning; `FailedPrecondition` when its schema is not the promised one.
+    pub(super) async fn fetch_now(
+        &self,
+        caller: &Caller,
+        statement: Statement<'_>,
+        promised: &[u8],
+        limit: MessageLimit,
+    ) -> Result<Fetched, Status> {
+        let (waiting, place) = self.plan_now(caller, statement).await?;
+        self.start(waiting, promised, place, limit)
+    }
+
+    /// The rows and parameters of a query on the current snapshots; nothing is kept, and nothing is run.
+    /// `targets` are the types of the columns that its rows go to, where they go to a table.
+    ///
+    /// Errors: those of planning; `ResourceExhausted` when too many queries run.
+    pub(super) async fn describe_query(
+        &self,
+        caller: &Caller,
+        sql: &str,
+        targets: Vec<DataType>,
+    ) -> Result<Described, Status> {
+        let _place = self.parts.gate.enter()?;
         let query = self.query(&caller.user);
         let id = query.id;
-        match self.planned(caller, sql, None, query).await {
-            Ok((_, planned)) => Ok(planned.schema()),
-            Err(error) => Err(status_of(&error, Some(id))),
-        }
-    }
-
-    /// Prepares `sql`: checks that it can be planned, and makes its handle.
-    ///
-    /// Errors: as [`Statements::describe`].
-    pub(super) async fn prepare(&self, caller: &Caller, sql: &str) -> Result<Prepared, Status> {
-        let schema = self.describe(caller, sql).await?;
-        let statement = StatementTicket {
-            sql: sql.to_owned(),
-            snapshots: Vec::new(),
-            schema_hash: schema_hash(&schema),
-            default_schema: caller.default_database.clone().unwrap_or_default(),
-            prepared: true,
-            shuffle: shuffle_name(caller),
+        let described = async {
+            let session = self.parts.engine.session(session_options(caller, None)).await?;
+            session.describe(sql, targets, query).await
         };
-        let handle = self.sign(&caller.user, &[], HANDLE_TTL, statement);
-        Ok(Prepared { schema, handle })
+        let Described { rows, parameters } = described.await.map_err(|error| status_of(&error, Some(id)))?;
+        Ok(Described { rows: result_schema(&rows), parameters })
     }
 
-    /// The statement behind a handle.
-    ///
-    /// Errors: `Unauthenticated` for a handle that is altered, expired or of another kind.
-    pub(super) fn prepared(&self, handle: &[u8]) -> Result<PreparedStatement, Status> {
-        let (ticket, statement) = self.verify(handle)?;
-        if !statement.prepared {
-            return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
-        }
-        let caller = caller_of(ticket.user, statement.default_schema, &statement.shuffle);
-        Ok(PreparedStatement { caller, sql: statement.sql, schema_hash: statement.schema_hash })
-    }
-
-    /// [`Statements::announce`] for a prepared statement, on the snapshots that are current now.
-    ///
-    /// Errors: also `FailedPrecondition` when its schema has changed since it was prepared.
-    pub(super) async fn announce_prepared(&self, statement: &PreparedStatement) -> Result<Announced, Status> {
-        let announced = self.announce(&statement.caller, &statement.sql).await?;
-        if schema_hash(&announced.schema) != statement.schema_hash {
-            drop(self.0.waiting.take(announced.query_id));
-            return Err(schema_changed("prepare the statement again"));
-        }
-        Ok(announced)
-    }
-
-    /// The rows of a prepared statement, for clients that redeem the command itself.
-    ///
-    /// Errors: as [`Statements::announce_prepared`].
-    pub(super) async fn fetch_prepared(
+    fn start(
         &self,
-        statement: &PreparedStatement,
+        waiting: WaitingQuery,
+        promised: &[u8],
+        place: Place,
         limit: MessageLimit,
-    ) -> Result<Rows, Status> {
-        let place = self.0.gate.enter()?;
-        let query = self.query(&statement.caller.user);
-        let (_, waiting) = self.plan(&statement.caller, &statement.sql, None, query).await?;
-        self.start(waiting, &statement.schema_hash, place, limit)
-    }
-
-    /// The schema of a prepared statement on the current snapshots.
-    ///
-    /// Errors: as [`Statements::describe`].
-    pub(super) async fn describe_prepared(&self, statement: &PreparedStatement) -> Result<SchemaRef, Status> {
-        self.describe(&statement.caller, &statement.sql).await
-    }
-
-    fn start(&self, waiting: WaitingQuery, promised: &[u8], place: Place, limit: MessageLimit) -> Result<Rows, Status> {
+    ) -> Result<Fetched, Status> {
         let WaitingQuery { planned, mut life } = waiting;
-        if schema_hash(&planned.schema()) != promised {
+        let schema = result_schema(&planned.schema());
+        if schema_hash(&schema) != promised {
             life.fail(&EngineError::Invalid("the result has another schema than was promised".into()));
             return Err(schema_changed("run the query again"));
         }
-        Rows::start(planned, life, place, &self.0.dispatcher, &self.0.cpu, limit)
+        let rows = Rows::start(planned, schema, life, place, &self.parts.dispatcher, &self.parts.cpu, limit)?;
+        Ok(Fetched { query_id: rows.query_id(), messages: rows.boxed() })
     }
 
     /// Plans a query whose life begins here.
     async fn plan(
         &self,
         caller: &Caller,
-        sql: &str,
+        statement: Statement<'_>,
         snapshots: Option<Snapshots>,
         query: QueryContext,
     ) -> Result<(Snapshots, WaitingQuery), Status> {
         let id = query.id;
-        let mut life = QueryLife::open(&query, sql, &self.0.journal);
-        match self.planned(caller, sql, snapshots, query).await {
+        let mut life = QueryLife::open(&query, statement.sql.trim(), &self.parts.journal);
+        match self.planned(caller, statement, snapshots, query).await {
             Ok((snapshots, planned)) => {
                 life.planned();
                 Ok((snapshots, WaitingQuery { planned, life }))
@@ -235,31 +287,31 @@ impl Statements {
     async fn planned(
         &self,
         caller: &Caller,
-        sql: &str,
+        statement: Statement<'_>,
         snapshots: Option<Snapshots>,
         query: QueryContext,
     ) -> skyflight_engine::Result<(Snapshots, PlannedQuery)> {
-        let session = self.0.engine.session(session_options(caller, snapshots)).await?;
-        let planned = session.plan(sql, query).await?;
+        let session = self.parts.engine.session(session_options(caller, snapshots)).await?;
+        let planned = session.plan_bound(statement.sql, statement.values.cloned(), query).await?;
         Ok((session.snapshots(), planned))
     }
 
     /// A fresh query of `user`.
-    fn query(&self, user: &str) -> QueryContext {
-        QueryContext { cancel: self.0.stop.child_token(), ..QueryContext::new(user) }
+    pub(super) fn query(&self, user: &str) -> QueryContext {
+        QueryContext { cancel: self.parts.stop.child_token(), ..QueryContext::new(user) }
     }
 
-    fn sign(&self, user: &str, query_id: &[u8], ttl: Duration, statement: StatementTicket) -> Bytes {
-        self.0.keys.sign(&Ticket {
+    pub(super) fn sign(&self, user: &str, query_id: Uuid, ttl: Duration, statement: StatementTicket) -> Bytes {
+        self.parts.keys.sign(&Ticket {
             expires_unix_ms: unix_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
             user: user.to_owned(),
-            query_id: Bytes::copy_from_slice(query_id),
+            query_id: Bytes::copy_from_slice(query_id.as_bytes()),
             body: Some(Body::Statement(statement)),
         })
     }
 
-    fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
-        let mut ticket = self.0.keys.verify(signed, unix_ms())?;
+    pub(super) fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
+        let mut ticket = self.parts.keys.verify(signed, unix_ms())?;
         match ticket.body.take() {
             Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => {
                 Ok((ticket, statement))
@@ -279,16 +331,36 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
     }
 }
 
-fn caller_of(user: String, default_schema: String, shuffle: &str) -> Caller {
-    let default_database = (!default_schema.is_empty()).then_some(default_schema);
-    Caller { user, default_database, shuffle: shuffle.parse().ok() }
+pub(super) fn caller_of(user: String, ticket: &StatementTicket) -> Caller {
+    let default_database = (!ticket.default_schema.is_empty()).then(|| ticket.default_schema.clone());
+    Caller { user, default_database, shuffle: ticket.shuffle.parse().ok() }
 }
 
-fn shuffle_name(caller: &Caller) -> String {
-    caller.shuffle.map(|mode| mode.name().to_owned()).unwrap_or_default()
+fn encoded_values(values: Option<&RecordBatch>) -> Result<Bytes, Status> {
+    let Some(values) = values else { return Ok(Bytes::new()) };
+    encode_batches(&values.schema(), std::slice::from_ref(values)).map_err(|error| status_of(&error, None))
 }
 
-fn schema_hash(schema: &Schema) -> Bytes {
+/// The values in a ticket of ours.
+pub(super) fn bound_values(ticket: &StatementTicket) -> Result<Option<RecordBatch>, Status> {
+    if ticket.parameters.is_empty() {
+        return Ok(None);
+    }
+    let (_, values) = decode_batches(&ticket.parameters).map_err(|error| status_of(&error, None))?;
+    Ok(values.into_iter().next())
+}
+
+/// What tickets and handles of a caller have in common.
+pub(super) fn statement_of(caller: &Caller, schema: &Schema) -> StatementTicket {
+    StatementTicket {
+        schema_hash: schema_hash(schema),
+        default_schema: caller.default_database.clone().unwrap_or_default(),
+        shuffle: caller.shuffle.map(|mode| mode.name().to_owned()).unwrap_or_default(),
+        ..StatementTicket::default()
+    }
+}
+
+pub(super) fn schema_hash(schema: &Schema) -> Bytes {
     Bytes::copy_from_slice(&Sha256::digest(encode_schema(schema)))
 }
 
@@ -296,7 +368,7 @@ fn no_statement() -> Status {
     FailureKind::Unauthenticated.status("this is not the ticket of a statement's rows")
 }
 
-fn schema_changed(advice: &str) -> Status {
+pub(super) fn schema_changed(advice: &str) -> Status {
     FailureKind::FailedPrecondition
         .status(format!("the tables have changed and the result has another schema now; {advice}"))
 }

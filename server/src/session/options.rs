@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use prost::Message;
 use skyflight_catalog::{CatalogError, CatalogStore};
 use skyflight_engine::EngineError;
+use skyflight_engine::own::{OWN_ALIAS, sees};
 use tonic::Status;
 
 use super::Caller;
@@ -110,7 +111,13 @@ pub(crate) async fn set(
                 changed.get_or_insert_with(|| caller.clone()).default_database = None;
                 Ok(())
             }
+            ("schema", Some(OptionValue::String(schema))) if schema.eq_ignore_ascii_case(OWN_ALIAS) => {
+                // There may be no table in it yet.
+                changed.get_or_insert_with(|| caller.clone()).default_database = Some(OWN_ALIAS.to_owned());
+                Ok(())
+            }
             ("schema", Some(OptionValue::String(schema))) => match store.database(&schema).await {
+                Ok(database) if !sees(&caller.user, &database.name) => Err(ErrorValue::InvalidValue),
                 Ok(database) => {
                     changed.get_or_insert_with(|| caller.clone()).default_database = Some(database.name);
                     Ok(())

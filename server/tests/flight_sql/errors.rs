@@ -22,7 +22,11 @@ async fn a_users_mistake_is_never_internal() {
         ("SELECT * FROM Sky.Objct", Code::NotFound, "Object"),
         ("SELECT objectid2 FROM Sky.Object", Code::InvalidArgument, "objectId"),
         ("SELECT nosuchfunction(1)", Code::InvalidArgument, ""),
-        ("CREATE TABLE t (a INT)", Code::PermissionDenied, ""),
+        ("CREATE VIEW v AS SELECT 1", Code::PermissionDenied, ""),
+        ("CREATE TABLE Sky.t (a INT)", Code::PermissionDenied, "mydb"),
+        ("CREATE TABLE t (a INT)", Code::Unimplemented, ""),
+        ("DROP TABLE t", Code::NotFound, "mydb.t"),
+        ("SELECT ?", Code::InvalidArgument, "no values"),
         ("COPY (SELECT 1) TO '/tmp/x.csv'", Code::PermissionDenied, ""),
         ("SET datafusion.execution.batch_size = 1", Code::PermissionDenied, ""),
     ];

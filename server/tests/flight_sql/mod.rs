@@ -9,6 +9,8 @@ mod handshake;
 mod keys_and_tables;
 mod lifecycle;
 mod metadata;
+mod own_tables;
+mod parameters;
 mod prepared;
 mod relay;
 mod sql_info;

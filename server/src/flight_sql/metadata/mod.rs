@@ -1,6 +1,7 @@
 //! What clients ask about the server and what it holds. Each command knows its schema, which is the
 //! specification's to the letter, and its rows.
 
+mod fields;
 mod keys;
 mod pattern;
 mod sql_info;
@@ -23,6 +24,7 @@ use tonic::Status;
 
 use crate::error::internal;
 use crate::session::options::CATALOG;
+pub(super) use fields::result_schema;
 use pattern::Pattern;
 
 /// The database of the tables that describe tables.

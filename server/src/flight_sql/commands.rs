@@ -1,0 +1,118 @@
+//! Statements that do something instead of giving rows: each kind is run in one place, once, by
+//! whichever call brings it, GetFlightInfo or DoPut. What came of it is a few rows, which travel in
+//! the ticket, so that redeeming a ticket never runs anything.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use skyflight_engine::guard::{Command, classify};
+use skyflight_engine::parameters::Described;
+use tonic::Status;
+
+use super::statement::Statements;
+use crate::error::{bad_request, status_of, unsupported};
+use crate::session::Caller;
+
+/// What came of a statement that is no query.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Rows of [`schema_of`] the statement.
+    pub(super) rows: RecordBatch,
+    /// Rows of tables that were written, where that means something.
+    pub(super) affected: Option<u64>,
+}
+
+impl Outcome {
+    /// What comes of a change: no rows.
+    fn update(affected: Option<u64>) -> Outcome {
+        Outcome { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), affected }
+    }
+}
+
+impl Statements {
+    /// Tells what a statement is.
+    ///
+    /// Errors: `InvalidArgument` for text that is too long, or that begins like one of the commands and
+    /// goes on otherwise.
+    pub(super) fn classify(&self, sql: &str) -> Result<Command, Status> {
+        classify(sql, self.sql_limits()).map_err(|error| status_of(&error, None))
+    }
+
+    /// What a statement gives and takes; nothing is run.
+    ///
+    /// Errors: those of planning the query in it; `InvalidArgument` for parameters where none are taken.
+    pub(super) async fn describe(&self, caller: &Caller, command: &Command) -> Result<Described, Status> {
+        let targets = match command {
+            Command::Insert { table, columns, .. } => self.insert_types(caller, table, columns).await?,
+            _ => Vec::new(),
+        };
+        let within = match query_within(command) {
+            Some(sql) => self.describe_query(caller, sql, targets).await?,
+            None => Described { rows: Arc::new(Schema::empty()), parameters: Arc::new(Schema::empty()) },
+        };
+        if matches!(command, Command::Submit { .. }) && !within.parameters.fields().is_empty() {
+            return Err(bad_request("a job takes no parameters; write the values into its text"));
+        }
+        Ok(match schema_of(command) {
+            Some(rows) => Described { rows, parameters: within.parameters },
+            None => within,
+        })
+    }
+
+    /// Runs a statement that is no query, to its end, with rows of values for its parameters.
+    ///
+    /// Errors: `InvalidArgument` for a query; those of what is run.
+    pub(super) async fn run(
+        &self,
+        caller: &Caller,
+        command: Command,
+        values: Option<&RecordBatch>,
+    ) -> Result<Outcome, Status> {
+        match command {
+            Command::Query(sql) => {
+                // Planning refuses whatever is not a query, each kind in its own words.
+                self.describe_query(caller, &sql, Vec::new()).await?;
+                Err(bad_request("this statement returns rows and changes nothing; run it as a query, not as an update"))
+            }
+            Command::Submit { .. } | Command::Cancel { .. } => Err(unsupported("there are no jobs yet; run the query")),
+            Command::CreateTable(create) => Ok(Outcome::update(self.create_table(caller, &create, values).await?)),
+            Command::DropTable { table, if_exists } => {
+                self.drop_table(caller, &table, if_exists).await?;
+                Ok(Outcome::update(None))
+            }
+            Command::Insert { table, columns, query } => {
+                Ok(Outcome::update(Some(self.insert(caller, &table, columns, &query, values).await?)))
+            }
+        }
+    }
+}
+
+/// The schema of the rows that running a command gives; `None` of a query, whose schema is its own.
+pub(super) fn schema_of(command: &Command) -> Option<SchemaRef> {
+    match command {
+        Command::Query(_) => None,
+        Command::Submit { .. }
+        | Command::Cancel { .. }
+        | Command::CreateTable(_)
+        | Command::DropTable { .. }
+        | Command::Insert { .. } => Some(Arc::new(Schema::empty())),
+    }
+}
+
+/// The query in a statement.
+fn query_within(command: &Command) -> Option<&str> {
+    match command {
+        Command::Query(query) | Command::Submit { query } | Command::Insert { query, .. } => Some(query),
+        Command::CreateTable(create) => Some(&create.query),
+        Command::Cancel { .. } | Command::DropTable { .. } => None,
+    }
+}
+
+/// Whether clients are to send a command as an update, for which they expect a count and no rows.
+pub(super) fn is_update(command: &Command) -> bool {
+    match command {
+        Command::Query(_) | Command::Submit { .. } | Command::Cancel { .. } => false,
+        Command::CreateTable(_) | Command::DropTable { .. } | Command::Insert { .. } => true,
+    }
+}

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CaseWhen, Expr, Ident, Query, SelectItem, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut,
+    CaseWhen, Expr, GroupByExpr, Ident, Query, SelectItem, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use super::merged::Tables;
@@ -209,7 +209,7 @@ fn value_name(query: &Query) -> Option<String> {
     }
 }
 
-/// Makes the planner's names of calls differ that differ in casts only, such as `max(a)` and
+/// Makes the planner's names of calls and keys differ that differ in casts only, such as `max(a)` and
 /// `max(CAST(a AS DOUBLE))`: an aggregate or window gives its columns those names.
 pub(super) fn tell_casts_apart(query: &mut Query, tables: &Tables) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
@@ -218,10 +218,20 @@ pub(super) fn tell_casts_apart(query: &mut Query, tables: &Tables) {
     let _: ControlFlow<()> = select.having.visit(&mut calls);
     let _: ControlFlow<()> = select.qualify.visit(&mut calls);
     let _: ControlFlow<()> = query.order_by.visit(&mut calls);
+    if let GroupByExpr::Expressions(keys, _) = &select.group_by
+        && !keys.is_empty()
+    {
+        // A key may be one of the SELECT list, by its place or name.
+        let listed = select.projection.iter().filter_map(|item| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+            _ => None,
+        });
+        keys.iter().chain(listed).for_each(|key| calls.compare(key));
+    }
     if !calls.clash {
         return;
     }
-    let mut shown = ShownCasts { within: 0 };
+    let mut shown = ShownCasts;
     let _: ControlFlow<()> = VisitMut::visit(&mut select.projection, &mut shown);
     let _: ControlFlow<()> = VisitMut::visit(&mut select.group_by, &mut shown);
     let _: ControlFlow<()> = VisitMut::visit(&mut select.having, &mut shown);
@@ -254,42 +264,36 @@ impl Visitor for Calls<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if self.queries == 0 && matches!(expr, Expr::Function(_)) {
-            let exact = spelled(expr, &mut Plain { tables: self.tables, with_casts: true });
-            let known = self.names.entry(made_up_name(expr, self.tables)).or_insert_with(|| exact.clone());
-            self.clash |= *known != exact;
+            self.compare(expr);
         }
         ControlFlow::Continue(())
     }
 }
 
-/// Writes casts within calls in a way that names show and the optimizer takes back.
-struct ShownCasts {
-    /// Calls around the visited place.
-    within: usize,
+impl Calls<'_> {
+    fn compare(&mut self, expr: &Expr) {
+        let exact = spelled(expr, &mut Plain { tables: self.tables, with_casts: true });
+        let known = self.names.entry(made_up_name(expr, self.tables)).or_insert_with(|| exact.clone());
+        self.clash |= *known != exact;
+    }
 }
+
+/// Writes casts in a way that names show and the optimizer takes back.
+struct ShownCasts;
 
 impl VisitorMut for ShownCasts {
     type Break = ();
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        self.within += usize::from(matches!(expr, Expr::Function(_)));
-        ControlFlow::Continue(())
-    }
-
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        match expr {
-            Expr::Function(_) => self.within -= 1,
-            Expr::Cast { .. } if self.within > 0 => {
-                let cast = std::mem::replace(expr, Expr::value(Value::Null));
-                *expr = Expr::Case {
-                    case_token: AttachedToken::empty(),
-                    end_token: AttachedToken::empty(),
-                    operand: None,
-                    conditions: vec![CaseWhen { condition: Expr::value(Value::Boolean(true)), result: cast }],
-                    else_result: None,
-                };
-            }
-            _ => {}
+        if let Expr::Cast { .. } = expr {
+            let cast = std::mem::replace(expr, Expr::value(Value::Null));
+            *expr = Expr::Case {
+                case_token: AttachedToken::empty(),
+                end_token: AttachedToken::empty(),
+                operand: None,
+                conditions: vec![CaseWhen { condition: Expr::value(Value::Boolean(true)), result: cast }],
+                else_result: None,
+            };
         }
         ControlFlow::Continue(())
     }

@@ -199,6 +199,9 @@ async fn columns_of_one_name_get_names_apart() {
     check(&house, "SELECT k_1 FROM (SELECT k, k FROM {a}) t WHERE k_1 > 1", &["2"]).await;
     check(&house, "SELECT CAST(x AS DOUBLE), x FROM {a} WHERE x < 20", &["10.0|10"]).await;
     check(&house, "SELECT max(CAST(x AS DOUBLE)), max(x) FROM {a}", &["30.0|30"]).await;
+    let keys = "SELECT x AS a, CAST(x AS DOUBLE) AS b, count(*) FROM {a} WHERE x < 30 GROUP BY ";
+    check(&house, &format!("{keys} x, CAST(x AS DOUBLE)"), &["10|10.0|1", "20|20.0|1"]).await;
+    check(&house, &format!("{keys} 1, 2"), &["10|10.0|1", "20|20.0|1"]).await;
     check(
         &house,
         "SELECT k, count(*), count(*) FROM {a} GROUP BY k HAVING count(*) > 0 ORDER BY k",

@@ -30,7 +30,7 @@ impl OptimizerRule for KeepNames {
         let LogicalPlan::Union(union) = plan else { return self.0.rewrite(plan, config) };
         let is_first_empty = union.inputs.first().is_some_and(|input| is_empty(input));
         let mut left: Vec<Arc<LogicalPlan>> = union.inputs.iter().filter(|input| !is_empty(input)).cloned().collect();
-        let Some(first) = left.first_mut().filter(|_| is_first_empty) else {
+        let Some(first) = left.first().filter(|_| is_first_empty) else {
             return self.0.rewrite(LogicalPlan::Union(union), config);
         };
         let columns = first.schema().iter().zip(union.schema.iter()).map(|(column, (qualifier, field))| {
@@ -40,7 +40,7 @@ impl OptimizerRule for KeepNames {
         if left.len() == 1 {
             return Ok(Transformed::yes(renamed));
         }
-        *first = Arc::new(renamed);
+        left[0] = Arc::new(renamed);
         Ok(Transformed::yes(LogicalPlan::Union(Union { inputs: left, schema: union.schema })))
     }
 }

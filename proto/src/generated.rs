@@ -29,7 +29,7 @@ pub struct Ticket {
     #[prost(bytes = "bytes", tag = "3")]
     pub query_id: ::prost::bytes::Bytes,
     /// What is asked. A ticket without a body this version knows is refused.
-    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub body: ::core::option::Option<ticket::Body>,
 }
 /// Nested message and enum types in `Ticket`.
@@ -61,6 +61,15 @@ pub mod ticket {
         /// The rows of one partition of such a task.
         #[prost(message, tag = "17")]
         Partition(super::PartitionTicket),
+        /// The rows of some chunks of a query, for its client.
+        #[prost(message, tag = "18")]
+        Endpoint(super::EndpointTicket),
+        /// Leave to stop what a worker sends to the clients of a query.
+        #[prost(message, tag = "19")]
+        Recall(super::RecallTicket),
+        /// The rows of a finished job, and news of one that is not.
+        #[prost(message, tag = "20")]
+        Job(super::JobTicket),
     }
 }
 /// One database as it stood when the query was planned.
@@ -158,6 +167,46 @@ pub struct ChunkTask {
     #[prost(uint64, tag = "4")]
     pub skip_rows: u64,
 }
+/// Leave to read the rows of some chunks of a query as its client was promised them: one endpoint of
+/// a FlightInfo. A worker that holds the chunks serves it, and any coordinator does. It travels inside
+/// the Flight SQL message TicketStatementQuery, as the tickets of statements do.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EndpointTicket {
+    /// The chunks, and the fragment, which is always in it.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<TaskTicket>,
+    /// The schema the client was promised: the IPC schema message that opens the stream.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub schema: ::prost::bytes::Bytes,
+    /// The schema of the fragment's rows, as an IPC schema message. Its types are those of `schema`;
+    /// absent where its names are too.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub rows_schema: ::prost::bytes::Bytes,
+    /// The workers that hold chunks, by id.
+    #[prost(string, repeated, tag = "4")]
+    pub workers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Which of them hold all files of a chunk; one entry for each chunk of `task`, in the same order.
+    #[prost(message, repeated, tag = "5")]
+    pub holders: ::prost::alloc::vec::Vec<ChunkHolders>,
+}
+/// The workers that hold all files of one chunk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChunkHolders {
+    /// Indices into `EndpointTicket.workers`.
+    #[prost(uint32, repeated, tag = "1")]
+    pub workers: ::prost::alloc::vec::Vec<u32>,
+}
+/// Leave to stop what a worker sends to the clients of a query, now and until its tickets expire.
+/// The query is the one the ticket names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecallTicket {}
+/// The answer to `RecallTicket`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecallResult {
+    /// How many streams were running.
+    #[prost(uint32, tag = "1")]
+    pub streams: u32,
+}
 /// Which task of which stage of which run of a shuffled query.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StageTask {
@@ -201,6 +250,14 @@ pub struct PartitionTicket {
     /// How the task divides its rows for the stage that reads it; absent where it need not.
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub partitioning: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// Leave to read the rows of the job that the ticket's query id names, as often as wanted, from a
+/// coordinator.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobTicket {
+    /// The batch to begin with, counted from 0; a fetch that broke off goes on at the next.
+    #[prost(uint64, tag = "1")]
+    pub first_batch: u64,
 }
 /// Leave to store one chunk file, and what the file must turn out to be.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -32,6 +32,10 @@ pub const ACTION_DROP_TRANSACTION: &str = "skyflight.drop_transaction";
 /// of [`crate::FileReceipt`].
 pub const ACTION_LIST_FILES: &str = "skyflight.list_files";
 
+/// Flight action on a worker: [`crate::RecallTicket`] in a signed ticket that names the query,
+/// answered by one [`crate::RecallResult`].
+pub const ACTION_RECALL: &str = "skyflight.recall";
+
 /// Flight action on a worker: no body, answered by one [`crate::WorkerStatus`].
 pub const ACTION_PING: &str = "skyflight.ping";
 

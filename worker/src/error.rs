@@ -105,6 +105,9 @@ pub enum WorkerError {
         /// How many of the kind are running.
         running: usize,
     },
+    /// Whoever may has cancelled the query.
+    #[error("the query was cancelled")]
+    Recalled,
     /// The worker is going away.
     #[error("the worker is shutting down; try another replica")]
     ShuttingDown,
@@ -141,6 +144,7 @@ impl WorkerError {
             WorkerError::PutStalled { .. } => FailureKind::DeadlineExceeded,
             WorkerError::Engine(error) => error.kind(),
             WorkerError::Panicked(_) => FailureKind::Internal,
+            WorkerError::Recalled => FailureKind::Cancelled,
             WorkerError::FileArriving(_)
             | WorkerError::Busy { .. }
             | WorkerError::ShuttingDown

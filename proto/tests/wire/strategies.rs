@@ -5,10 +5,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use skyflight_proto::{
-    BatchMark, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, FileKind, FileReceipt,
-    ListFilesTicket, PartitionTicket, PutFileTicket, RegisterWorker, ScanCounters, SignedTicket, SnapshotRef,
-    StageTask, StageTicket, StatementTicket, TaskDone, TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message,
-    ticket,
+    BatchMark, ChunkHolders, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, EndpointTicket,
+    FileKind, FileReceipt, JobTicket, ListFilesTicket, PartitionTicket, PutFileTicket, RecallResult, RecallTicket,
+    RegisterWorker, ScanCounters, SignedTicket, SnapshotRef, StageTask, StageTicket, StatementTicket, TaskDone,
+    TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message, ticket,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -95,6 +95,34 @@ prop_compose! {
             traceparent,
             schema_hash,
         }
+    }
+}
+
+prop_compose! {
+    pub fn chunk_holders()(workers in vec(any::<u32>(), 0..5)) -> ChunkHolders {
+        ChunkHolders { workers }
+    }
+}
+
+prop_compose! {
+    pub fn endpoint_ticket()(
+        task in option::of(task_ticket()),
+        schema in blob(),
+        rows_schema in blob(),
+        workers in vec(text(), 0..5),
+        holders in vec(chunk_holders(), 0..8),
+    ) -> EndpointTicket {
+        EndpointTicket { task, schema, rows_schema, workers, holders }
+    }
+}
+
+pub fn recall_ticket() -> impl Strategy<Value = RecallTicket> {
+    Just(RecallTicket {})
+}
+
+prop_compose! {
+    pub fn recall_result()(streams: u32) -> RecallResult {
+        RecallResult { streams }
     }
 }
 
@@ -271,6 +299,9 @@ pub fn ticket_body() -> impl Strategy<Value = ticket::Body> {
         register_worker().prop_map(Body::RegisterWorker),
         stage_ticket().prop_map(Body::Stage),
         partition_ticket().prop_map(Body::Partition),
+        endpoint_ticket().prop_map(Body::Endpoint),
+        recall_ticket().prop_map(Body::Recall),
+        any::<u64>().prop_map(|first_batch| Body::Job(JobTicket { first_batch })),
     ]
 }
 

@@ -81,6 +81,5 @@ async fn the_rest_of_flight_is_not_here() {
     refused(client.poll_flight_info(descriptor).await, Code::Unimplemented, "coordinator");
     refused(client.list_flights(arrow_flight::Criteria::default()).await, Code::Unimplemented, "coordinator");
     refused(client.list_actions(arrow_flight::Empty {}).await, Code::Unimplemented, "coordinator");
-    refused(client.handshake(futures::stream::empty()).await, Code::Unimplemented, "coordinator");
     refused(rig.act("skyflight.nonsense", bytes::Bytes::new()).await, Code::Unimplemented, "nonsense");
 }

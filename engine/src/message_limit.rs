@@ -1,14 +1,15 @@
-//! How large a message a client takes, and frames cut to that size.
+//! How large a message a client takes, and frames cut to that size. The coordinator and the workers
+//! both send rows to clients.
 
 use std::collections::VecDeque;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use skyflight_engine::frames::{Frame, decode_frame, encode_batch};
-use skyflight_engine::{EngineError, Result};
+use skyflight_proto::FailureKind;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::error::bad_request;
+use crate::frames::{Frame, decode_frame, encode_batch};
+use crate::{EngineError, Result};
 
 /// What every client takes: gRPC's default is 4 MiB, and some libraries mean 4,000,000 by 4 MB.
 const DEFAULT_BYTES: usize = 4_000_000;
@@ -17,14 +18,14 @@ const DEFAULT_BYTES: usize = 4_000_000;
 const MOST_BYTES: usize = 256 << 20;
 
 /// The header by which a client says that it takes larger messages.
-pub(super) const HEADER: &str = "x-skyflight-max-message-bytes";
+pub const HEADER: &str = "x-skyflight-max-message-bytes";
 
 /// Room for what surrounds header and body in the protobuf message.
 const ENVELOPE_BYTES: usize = 64;
 
 /// The largest message a client takes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MessageLimit(usize);
+pub struct MessageLimit(usize);
 
 impl Default for MessageLimit {
     fn default() -> Self {
@@ -35,26 +36,30 @@ impl Default for MessageLimit {
 impl MessageLimit {
     /// The limit that a request's headers ask for.
     ///
-    /// Errors: `InvalidArgument` when the header is no number of bytes in range.
-    pub(super) fn of_headers(headers: &MetadataMap) -> Result<MessageLimit, Status> {
+    /// # Errors
+    /// `InvalidArgument`: the header is no number of bytes in range.
+    pub fn of_headers(headers: &MetadataMap) -> Result<MessageLimit, Status> {
         let Some(value) = headers.get(HEADER) else { return Ok(MessageLimit::default()) };
         let bytes = value.to_str().ok().and_then(|text| text.trim().parse::<usize>().ok());
         match bytes {
             Some(bytes) if (65_536..=MOST_BYTES).contains(&bytes) => Ok(MessageLimit(bytes)),
-            _ => Err(bad_request(format!("{HEADER} is a number of bytes from 65536 to {MOST_BYTES}"))),
+            _ => {
+                Err(FailureKind::BadRequest.status(format!("{HEADER} is a number of bytes from 65536 to {MOST_BYTES}")))
+            }
         }
     }
 
     /// True where `frame` can be sent as it is: the ordinary case, decided without a look inside.
-    pub(super) fn fits(self, frame: &Frame) -> bool {
+    pub fn fits(self, frame: &Frame) -> bool {
         frame.header.len() + frame.body.len() + ENVELOPE_BYTES <= self.0
     }
 
     /// The rows of `frame`, in order, in frames that fit. Frames are cut by their average row, so
     /// one that holds a few very long rows can be far over its target size.
     ///
-    /// Errors: `ResourceExhausted` when a single row does not fit.
-    pub(super) fn cut(self, frame: Frame, schema: &SchemaRef) -> Result<VecDeque<Frame>> {
+    /// # Errors
+    /// `ResourceExhausted`: a single row does not fit.
+    pub fn cut(self, frame: Frame, schema: &SchemaRef) -> Result<VecDeque<Frame>> {
         let mut fitting = VecDeque::new();
         let mut open = vec![frame];
         while let Some(frame) = open.pop() {

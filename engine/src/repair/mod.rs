@@ -10,6 +10,7 @@ mod multiset;
 mod offset;
 mod push_down;
 mod recursive;
+mod set_comparison;
 mod syntax;
 mod window_keys;
 
@@ -24,6 +25,7 @@ use multiset::MultisetRule;
 use offset::OffsetRule;
 use push_down::KeepAboveTotals;
 use recursive::RecursiveRule;
+use set_comparison::SetComparisonRule;
 pub(crate) use syntax::write_out;
 use window_keys::WindowKeysRule;
 
@@ -34,6 +36,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(OffsetRule),
         Arc::new(MultisetRule),
         Arc::new(InSubqueryRule),
+        Arc::new(SetComparisonRule),
         Arc::new(WindowKeysRule),
     ]
 }

@@ -54,12 +54,14 @@ pub(crate) async fn fetch(
 }
 
 impl Fetch {
-    async fn open(&self) -> Result<FlightDataDecoder> {
-        let mut client = self.client.clone();
+    /// Asks for the rows from the next batch on. Borrows nothing of the fetch meanwhile: a stream of rows
+    /// can be sent to another thread, but not shared with it.
+    fn open(&self) -> impl Future<Output = Result<FlightDataDecoder>> + Send + use<> {
+        let (mut client, ticket) = (self.client.clone(), self.ticket.clone());
         if let Some(next) = self.next {
             client.set_header(FIRST_BATCH, next.to_string());
         }
-        Ok(client.do_get(self.ticket.clone()).await?.into_inner())
+        async move { Ok(client.do_get(ticket).await?.into_inner()) }
     }
 
     async fn batch(&mut self) -> Result<Option<RecordBatch>> {
@@ -101,6 +103,7 @@ impl Fetch {
             ClientError::Server { code, .. } => matches!(code, Code::Unavailable | Code::Unknown | Code::Internal),
             ClientError::Protocol(_) => false,
             ClientError::Address { .. }
+            | ClientError::NoAuthorities { .. }
             | ClientError::Connect { .. }
             | ClientError::Write(_)
             | ClientError::File { .. } => false,

@@ -54,14 +54,12 @@ pub(crate) async fn fetch(
 }
 
 impl Fetch {
-    /// Asks for the rows from the next batch on. Borrows nothing of the fetch meanwhile: a stream of rows
-    /// can be sent to another thread, but not shared with it.
-    fn open(&self) -> impl Future<Output = Result<FlightDataDecoder>> + Send + use<> {
-        let (mut client, ticket) = (self.client.clone(), self.ticket.clone());
+    async fn open(&mut self) -> Result<FlightDataDecoder> {
+        let mut client = self.client.clone();
         if let Some(next) = self.next {
             client.set_header(FIRST_BATCH, next.to_string());
         }
-        async move { Ok(client.do_get(ticket).await?.into_inner()) }
+        Ok(client.do_get(self.ticket.clone()).await?.into_inner())
     }
 
     async fn batch(&mut self) -> Result<Option<RecordBatch>> {

@@ -67,8 +67,8 @@ async fn a_job_survives_many_restarts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_that_differ_in_literals_alone_keep_apart() {
     // The same bytes in another order: a mix-up would give rows of one branch for the other.
-    let sql = "SELECT name FROM Sky.Object WHERE \"ra_PS\" > 1 AND \"decl_PS\" < 2000 \
-               UNION ALL SELECT name FROM Sky.Object WHERE \"ra_PS\" > 2000 AND \"decl_PS\" < 1";
+    let sql = "SELECT name FROM Sky.Object WHERE length(name) > 1 AND length(name) < 200 \
+               UNION ALL SELECT name FROM Sky.Object WHERE length(name) > 200 AND length(name) < 1";
     let house = House::new().await;
     let chunks = MadeUp::allowing(9);
     let coordinator = house.coordinator(&chunks).await;
@@ -130,7 +130,7 @@ async fn jobs_that_waited_and_results_that_were_written_are_still_there() {
 async fn now_is_the_moment_of_submission_for_every_life() {
     let house = House::new().await;
     let chunks = MadeUp::allowing(0);
-    let sql = "SELECT name FROM Sky.Object WHERE \"ra_PS\" < to_unixtime(now())";
+    let sql = "SELECT name FROM Sky.Object WHERE name <> CAST(now() AS TEXT)";
     let coordinator = house.coordinator(&chunks).await;
     let mut client = coordinator.client().await;
     let first = poll(&mut client, descriptor(sql)).await.unwrap();

@@ -84,7 +84,7 @@ async fn submit_gives_an_id_once_and_its_rows_are_a_table() {
     let (_, told) = fetch(&mut client, info.clone()).await;
     let (_, again) = fetch(&mut client, info).await;
     let id = texts(&told, "id").remove(0);
-    assert_eq!(texts(&again, "id"), [id.clone()]);
+    assert_eq!(texts(&again, "id"), std::slice::from_ref(&id));
     let jobs = house.store.jobs(JobFilter { limit: 10, ..JobFilter::default() }).await.unwrap();
     assert_eq!(jobs.len(), 1, "submitted once");
     until("chunks are run", || chunks.run() as u64 == CHUNKS).await;

@@ -1,7 +1,5 @@
 //! A coordinator that is gone in the middle of jobs, and the next that goes on.
 
-use std::sync::Arc;
-
 use skyflight_catalog::{JobFilter, JobState};
 use skyflight_engine::EngineError;
 
@@ -151,12 +149,14 @@ async fn now_is_the_moment_of_submission_for_every_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_cannot_be_reached_for_a_moment_do_not_end_a_job() {
     let house = House::new().await;
-    let chunks = MadeUp::unbounded().failing(vec![EngineError::Unavailable("worker w1 is gone".into())]);
+    let gone = EngineError::Unavailable("worker w1 is gone".into());
+    let chunks = MadeUp::unbounded().failing(vec![gone]).gone_after(5);
     let coordinator = house.coordinator(&chunks).await;
     let mut client = coordinator.client().await;
     let first = poll(&mut client, descriptor("SELECT name FROM Sky.Object")).await.unwrap();
     let done = poll_to_end(&mut client, first).await.unwrap();
     let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
     assert_eq!(names(&batches), all_names());
-    assert!(Arc::clone(&chunks).runs().values().all(|runs| *runs == 1));
+    assert!(chunks.runs().values().all(|runs| *runs == 1), "what was finished before is not run again");
+    assert_eq!(house.store.jobs(JobFilter { limit: 1, ..JobFilter::default() }).await.unwrap()[0].chunks, CHUNKS);
 }

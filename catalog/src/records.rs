@@ -56,6 +56,8 @@ pub enum QueryState {
     Running,
     /// Every row was given.
     Finished,
+    /// Handed out: the client fetches its rows from the workers.
+    Direct,
     /// Ended by an error.
     Failed,
     /// Ended by its user.
@@ -106,7 +108,7 @@ macro_rules! words {
 words!(TableKind, "kind of table", { Director => "director", Child => "child", Replicated => "replicated" });
 words!(FileKind, "kind of file", { Rows => "rows", Overlap => "overlap", DirectorIndex => "director_index" });
 words!(QueryState, "state of a query", {
-    Running => "running", Finished => "finished", Failed => "failed", Cancelled => "cancelled",
+    Running => "running", Finished => "finished", Direct => "direct", Failed => "failed", Cancelled => "cancelled",
 });
 
 /// A column of a table, with what an astronomer needs to know of it.

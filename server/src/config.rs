@@ -9,6 +9,8 @@ use skyflight_engine::guard::SqlLimits;
 use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
 
+use crate::session::EndpointMode;
+
 use crate::uploads::{TableWriter, UploadLimits};
 
 /// How a coordinator listens, plans and limits.
@@ -50,6 +52,11 @@ pub struct CoordinatorConfig {
     pub user_quota: UploadLimits,
     /// When queries are shuffled between workers. Default: from 5,000,000 rows or 256 MiB on.
     pub shuffle: ShuffleConfig,
+    /// Whether workers serve rows to clients that do not say. Default: auto.
+    pub endpoints: EndpointMode,
+    /// Bytes of chunk files that a query has to read before `auto` sends a client to the workers.
+    /// Default 16 MiB.
+    pub direct_bytes: u64,
     /// How long running queries may take to end at shutdown. Default 5 s.
     pub shutdown_grace: Duration,
 }
@@ -77,6 +84,8 @@ impl CoordinatorConfig {
             table_writer: None,
             user_quota: UploadLimits { rows: 1_000_000_000, bytes: 64 << 30 },
             shuffle: ShuffleConfig { partitions: threads.max(2), ..ShuffleConfig::default() },
+            endpoints: EndpointMode::Auto,
+            direct_bytes: 16 << 20,
             shutdown_grace: Duration::from_secs(5),
         }
     }

@@ -21,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
-use crate::flight_sql::{Face, OwnTables, Statements, StatementsConfig};
+use crate::flight_sql::{EndpointPolicy, Face, OwnTables, Statements, StatementsConfig};
 use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
 use crate::session::Sessions;
 
@@ -101,6 +101,7 @@ pub async fn start(
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
+        endpoints: EndpointPolicy { mode: config.endpoints, direct_bytes: config.direct_bytes, secure: false },
         sql_limits: config.sql_limits.clone(),
         own_tables: OwnTables::new(config.table_writer.clone(), Arc::clone(&store), config.user_quota),
     });

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::{Deserialize, Serialize};
-use skyflight_server::ShuffleMode;
+use skyflight_server::{EndpointMode, ShuffleMode};
 
 /// The annotated defaults, which are also the documentation of every key.
 pub(crate) const DEFAULTS: &str = include_str!("../skyflight.toml");
@@ -39,6 +39,8 @@ pub(crate) struct CoordinatorSection {
     pub(crate) shuffle_rows: u64,
     pub(crate) shuffle_mib: u64,
     pub(crate) sort_merge_mib: u64,
+    pub(crate) endpoints: String,
+    pub(crate) direct_mib: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,6 +104,7 @@ impl Config {
             ensure!(value > 0, "{key} must be at least 1");
         }
         self.shuffle_mode().context("coordinator.shuffle")?;
+        self.endpoint_mode().context("coordinator.endpoints")?;
         ensure!(self.worker.batch_rows <= 1 << 20, "worker.batch_rows is at most 1048576");
         Ok(())
     }
@@ -109,6 +112,11 @@ impl Config {
     /// Whether queries are shuffled.
     pub(crate) fn shuffle_mode(&self) -> Result<ShuffleMode> {
         Ok(self.coordinator.shuffle.parse()?)
+    }
+
+    /// Whether workers serve rows to clients that do not say.
+    pub(crate) fn endpoint_mode(&self) -> Result<EndpointMode> {
+        Ok(self.coordinator.endpoints.parse()?)
     }
 
     /// Until users and TLS exist, serving beyond loopback has to be asked for.

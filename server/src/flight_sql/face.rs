@@ -22,6 +22,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
+use super::endpoints::{Endpoint, Reach};
 use super::metadata::{Question, decode_command};
 use super::rows::{FlightDataStream, batch_messages};
 use super::statement::{Announced, Statement, Statements, session_options};
@@ -65,23 +66,24 @@ impl FlightService for Face {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let caller = self.sessions.caller(request.metadata())?;
+        let reach = Reach::of(&request, &caller);
         let descriptor = request.into_inner();
         match command_of(&descriptor)? {
             Command::CommandStatementQuery(query) => {
                 actions::no_transaction(query.transaction_id.as_deref())?;
-                let announced = self.statements.announce(&caller, Statement::plain(&query.query)).await?;
+                let announced = self.statements.announce(&caller, Statement::plain(&query.query), reach).await?;
                 statement_info(announced, descriptor)
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&query.prepared_statement_handle)?;
-                let announced = self.statements.announce_prepared(&statement).await?;
+                let announced = self.statements.announce_prepared(&statement, reach).await?;
                 statement_info(announced, descriptor)
             }
             command => {
                 // The ticket is the question itself: it gives nothing that the caller could not ask.
                 let schema = question_of(command)?.schema()?;
                 let ticket = descriptor.cmd.clone();
-                Ok(Response::new(info(&schema, ticket, descriptor)?))
+                Ok(Response::new(info(&schema, [FlightEndpoint::new().with_ticket(Ticket::new(ticket))], descriptor)?))
             }
         }
     }
@@ -210,8 +212,8 @@ fn question_of(command: Command) -> Result<Question, Status> {
 }
 
 fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
-    let ticket = TicketStatementQuery { statement_handle: announced.ticket }.as_any().encode_to_vec();
-    let mut info = info(&announced.schema, Bytes::from(ticket), descriptor)?;
+    let endpoints = announced.endpoints.into_iter().map(statement_endpoint);
+    let mut info = info(&announced.schema, endpoints, descriptor)?;
     if let Some(rows) = announced.rows {
         info.total_records = i64::try_from(rows).unwrap_or(i64::MAX);
     }
@@ -220,13 +222,20 @@ fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<
     Ok(response)
 }
 
-/// One endpoint without locations, which means here; how much comes is not known.
-fn info(schema: &Schema, ticket: Bytes, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
-    Ok(FlightInfo::new()
-        .try_with_schema(schema)
-        .map_err(|e| internal("a schema cannot be encoded", e))?
-        .with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket)))
-        .with_descriptor(descriptor))
+fn statement_endpoint(endpoint: Endpoint) -> FlightEndpoint {
+    let ticket = TicketStatementQuery { statement_handle: endpoint.ticket }.as_any().encode_to_vec();
+    let told = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+    endpoint.locations.into_iter().fold(told, FlightEndpoint::with_location)
+}
+
+/// How much comes is not known. An endpoint without locations means here.
+fn info(
+    schema: &Schema,
+    endpoints: impl IntoIterator<Item = FlightEndpoint>,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo, Status> {
+    let info = FlightInfo::new().try_with_schema(schema).map_err(|e| internal("a schema cannot be encoded", e))?;
+    Ok(endpoints.into_iter().fold(info.with_descriptor(descriptor), FlightInfo::with_endpoint))
 }
 
 fn name_query(headers: &mut MetadataMap, id: Uuid) {

@@ -2,6 +2,7 @@
 //!
 //! - [`face`]: the Flight service itself, one match per method over the Flight SQL commands;
 //! - [`statement`]: queries and their tickets; [`prepared`]: prepared statements and their handles;
+//! - [`endpoints`]: where a client gets the rows, here or from the workers;
 //! - [`commands`]: statements that are no queries, and what comes of them;
 //! - [`own_tables`] and [`columns`]: tables that users make and fill, by SQL or by [`ingest`];
 //! - [`rows`]: a query's rows as Flight messages, relayed undecoded where nothing is computed here;
@@ -15,6 +16,7 @@
 mod actions;
 mod columns;
 mod commands;
+mod endpoints;
 mod face;
 mod incoming;
 mod ingest;
@@ -25,6 +27,7 @@ mod put;
 mod rows;
 mod statement;
 
+pub(crate) use endpoints::EndpointPolicy;
 pub(crate) use face::Face;
 pub(crate) use own_tables::OwnTables;
 pub(crate) use statement::{Statements, StatementsConfig};

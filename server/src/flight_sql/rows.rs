@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use skyflight_engine::dispatch::ChunkDispatcher;
+use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest};
 use skyflight_engine::fragment::error_of;
 use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
 use skyflight_engine::message_limit::MessageLimit;
@@ -49,8 +49,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Starts `planned`, whose rows are told to be of `schema`. Where its rows are exactly the workers' frames these are relayed
-    /// undecoded; otherwise the merge plan runs and its batches are encoded on `cpu`.
+    /// Starts `planned`, whose rows are told to be of `schema`. Where its rows are exactly the workers'
+    /// frames these are relayed undecoded; otherwise the merge plan runs and its batches are encoded on
+    /// `cpu`.
     ///
     /// Errors: the plan cannot be started; the record is then closed as failed.
     pub(super) fn start(
@@ -69,22 +70,38 @@ impl Rows {
             None => Ok(encoded(planned.execute()?, cpu)),
         });
         match frames {
-            Ok(frames) => Ok(Rows {
-                opening: Some(schema_message(&schema)),
-                schema,
-                frames,
-                cut: VecDeque::new(),
-                limit,
-                query_id,
-                life,
-                ended: false,
-                _place: place,
-            }),
+            Ok(frames) => Ok(Rows::new(frames, schema, query_id, life, place, limit)),
             Err(error) => {
                 life.fail(&error);
                 Err(status_of(&error, Some(query_id)))
             }
         }
+    }
+
+    /// Relays what a dispatch gives, whose rows are told to be of `schema`.
+    pub(super) fn relay(
+        request: DispatchRequest,
+        schema: SchemaRef,
+        mut life: QueryLife,
+        place: Place,
+        dispatcher: &Arc<dyn ChunkDispatcher>,
+        limit: MessageLimit,
+    ) -> Rows {
+        life.executing();
+        let query_id = request.query.id;
+        Rows::new(dispatcher.dispatch(request), schema, query_id, life, place, limit)
+    }
+
+    fn new(
+        frames: BoxStream<'static, Result<Frame>>,
+        schema: SchemaRef,
+        query_id: Uuid,
+        life: QueryLife,
+        place: Place,
+        limit: MessageLimit,
+    ) -> Rows {
+        let (opening, cut) = (Some(schema_message(&schema)), VecDeque::new());
+        Rows { opening, schema, frames, cut, limit, query_id, life, ended: false, _place: place }
     }
 
     /// The query whose rows these are.

@@ -24,6 +24,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::Outcome;
+use super::endpoints::{Endpoint, EndpointPolicy, Reach};
 use super::metadata::result_schema;
 use super::own_tables::OwnTables;
 use super::prepared::Bindings;
@@ -48,6 +49,7 @@ pub(crate) struct StatementsConfig {
     /// Parent of every query's token: cancelled when the coordinator stops.
     pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
+    pub(crate) endpoints: EndpointPolicy,
     pub(crate) sql_limits: SqlLimits,
     pub(crate) own_tables: OwnTables,
 }
@@ -75,8 +77,8 @@ impl<'a> Statement<'a> {
 /// A statement whose plan waits: what GetFlightInfo tells of it.
 pub(super) struct Announced {
     pub(super) schema: SchemaRef,
-    /// A signed `StatementTicket`.
-    pub(super) ticket: Bytes,
+    /// Where its rows are; at least one.
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) query_id: Uuid,
     /// How many rows come, or, of a statement that changed something, how many it wrote.
     pub(super) rows: Option<u64>,
@@ -99,6 +101,10 @@ impl Statements {
         &self.bindings
     }
 
+    pub(super) fn parts(&self) -> &StatementsConfig {
+        &self.parts
+    }
+
     /// The engine that plans.
     pub(super) fn engine(&self) -> &Engine {
         &self.parts.engine
@@ -117,13 +123,18 @@ impl Statements {
         &self.parts.sql_limits
     }
 
-    /// Plans a query on the current snapshots and keeps the plan for its fetch; a statement that is no
-    /// query is run.
+    /// Plans a query on the current snapshots and keeps the plan for its fetch, or hands it out to the
+    /// workers; a statement that is no query is run.
     ///
     /// Errors: those of planning and of [`Statements::run`]; `ResourceExhausted` when too many queries run.
-    pub(super) async fn announce(&self, caller: &Caller, statement: Statement<'_>) -> Result<Announced, Status> {
+    pub(super) async fn announce(
+        &self,
+        caller: &Caller,
+        statement: Statement<'_>,
+        reach: Reach,
+    ) -> Result<Announced, Status> {
         match self.classify(statement.sql)? {
-            Command::Query(_) => self.announce_query(caller, statement).await,
+            Command::Query(_) => self.announce_query(caller, statement, reach).await,
             command => {
                 let outcome = self.run(caller, command, statement.values).await?;
                 self.announce_outcome(caller, statement.sql, outcome)
@@ -131,11 +142,19 @@ impl Statements {
         }
     }
 
-    async fn announce_query(&self, caller: &Caller, statement: Statement<'_>) -> Result<Announced, Status> {
+    async fn announce_query(
+        &self,
+        caller: &Caller,
+        statement: Statement<'_>,
+        reach: Reach,
+    ) -> Result<Announced, Status> {
         let _place = self.parts.gate.enter()?;
-        let (snapshots, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
+        let (snapshots, mut waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
         let schema = result_schema(&waiting.planned.schema());
         let query_id = waiting.planned.query().id;
+        if let Some(endpoints) = self.hand_out(&mut waiting, &schema, reach).await? {
+            return Ok(Announced { schema, endpoints, query_id, rows: None });
+        }
         let ticket = StatementTicket {
             sql: statement.sql.to_owned(),
             snapshots: snapshots.iter().map(|(d, s)| SnapshotRef { database: d.0, snapshot: s.0 }).collect(),
@@ -144,7 +163,7 @@ impl Statements {
         };
         let ticket = self.sign(&caller.user, query_id, self.parts.ticket_ttl, ticket);
         self.parts.waiting.put(query_id, waiting);
-        Ok(Announced { schema, ticket, query_id, rows: None })
+        Ok(Announced { schema, endpoints: vec![Endpoint::here(ticket)], query_id, rows: None })
     }
 
     /// The ticket of a statement that was run holds what came of it.
@@ -157,7 +176,7 @@ impl Statements {
             ..statement_of(caller, &schema)
         };
         let ticket = self.sign(&caller.user, query_id, self.parts.ticket_ttl, ticket);
-        Ok(Announced { schema, ticket, query_id, rows: outcome.affected })
+        Ok(Announced { schema, endpoints: vec![Endpoint::here(ticket)], query_id, rows: outcome.affected })
     }
 
     /// Drops the plan of an announced query.
@@ -172,7 +191,11 @@ impl Statements {
     /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind;
     /// `FailedPrecondition` when the statement no longer gives the promised schema; those of planning.
     pub(super) async fn fetch(&self, signed: &[u8], limit: MessageLimit) -> Result<Fetched, Status> {
-        let (ticket, statement) = self.verify(signed)?;
+        let mut ticket = self.parts.keys.verify(signed, unix_ms())?;
+        let statement = match ticket.body.take() {
+            Some(Body::Endpoint(endpoint)) => return self.redeem(&ticket, endpoint, limit),
+            body => statement_in(body)?,
+        };
         if statement.prepared {
             return Err(no_statement());
         }
@@ -312,12 +335,8 @@ impl Statements {
 
     pub(super) fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
         let mut ticket = self.parts.keys.verify(signed, unix_ms())?;
-        match ticket.body.take() {
-            Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => {
-                Ok((ticket, statement))
-            }
-            _ => Err(no_statement()),
-        }
+        let statement = statement_in(ticket.body.take())?;
+        Ok((ticket, statement))
     }
 }
 
@@ -333,7 +352,7 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
 
 pub(super) fn caller_of(user: String, ticket: &StatementTicket) -> Caller {
     let default_database = (!ticket.default_schema.is_empty()).then(|| ticket.default_schema.clone());
-    Caller { user, default_database, shuffle: ticket.shuffle.parse().ok() }
+    Caller { default_database, shuffle: ticket.shuffle.parse().ok(), ..Caller::of(user) }
 }
 
 fn encoded_values(values: Option<&RecordBatch>) -> Result<Bytes, Status> {
@@ -362,6 +381,13 @@ pub(super) fn statement_of(caller: &Caller, schema: &Schema) -> StatementTicket 
 
 pub(super) fn schema_hash(schema: &Schema) -> Bytes {
     Bytes::copy_from_slice(&Sha256::digest(encode_schema(schema)))
+}
+
+fn statement_in(body: Option<Body>) -> Result<StatementTicket, Status> {
+    match body {
+        Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => Ok(statement),
+        _ => Err(no_statement()),
+    }
 }
 
 fn no_statement() -> Status {

@@ -9,8 +9,8 @@ use skyflight_engine::dispatch::{QueryContext, QueryCounters};
 use super::Journal;
 use crate::clock::unix_ms;
 
-/// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::fail`], or,
-/// when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
+/// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::handed_out`], by
+/// [`QueryLife::fail`], or, when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
 #[derive(Debug)]
 pub(crate) struct QueryLife {
     query: QueryContext,
@@ -71,6 +71,13 @@ impl QueryLife {
         self.close(QueryState::Finished, None);
     }
 
+    /// Closes the record: the client has tickets for as many endpoints, by which the workers give it the
+    /// rows of so many chunks. How that goes is not known here.
+    pub(crate) fn handed_out(&mut self, endpoints: usize, chunks: u64) {
+        tracing::info!(query_id = %self.query.id, endpoints, chunks, "query handed out to workers");
+        self.close(QueryState::Direct, None);
+    }
+
     /// Closes the record with an error; a cancelled query is no failed one.
     pub(crate) fn fail(&mut self, error: &EngineError) {
         let state = match error {
@@ -91,7 +98,7 @@ impl QueryLife {
             Phase::Executing { since } => millis(since),
         };
         self.phase = Phase::Closed;
-        if state != QueryState::Finished {
+        if !matches!(state, QueryState::Finished | QueryState::Direct) {
             self.query.cancel.cancel();
         }
         let counters = &self.query.counters;
@@ -194,6 +201,10 @@ mod tests {
             |mut life| life.planned(),
             |mut life| {
                 life.planned();
+                life.handed_out(3, 12);
+            },
+            |mut life| {
+                life.planned();
                 life.executing();
                 life.sent(5, 50);
             },
@@ -208,6 +219,7 @@ mod tests {
                 (QueryState::Cancelled, 0, 0),
                 (QueryState::Cancelled, 0, 0),
                 (QueryState::Cancelled, 0, 0),
+                (QueryState::Direct, 0, 0),
                 (QueryState::Cancelled, 5, 50),
             ]
         );

@@ -6,6 +6,7 @@
 
 mod base64;
 mod credentials;
+mod endpoints;
 mod handshake;
 pub(crate) mod options;
 mod token;
@@ -21,6 +22,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use crate::clock::unix_ms;
 use crate::error::{bad_request, internal};
 use credentials::Credentials;
+pub use endpoints::{EndpointMode, UnknownEndpointMode};
 pub(crate) use handshake::HandshakeStream;
 
 /// The user of requests that name none.
@@ -33,6 +35,10 @@ const DATABASE_HEADERS: [&str; 3] = ["x-skyflight-schema", "database", "schema"]
 /// The header that says whether queries are shuffled: `auto`, `always` or `never`.
 const SHUFFLE_HEADER: &str = "x-skyflight-shuffle";
 
+/// Headers that say whether workers serve rows: `auto`, `single` or `direct`. The second is a property
+/// in a JDBC URL.
+const ENDPOINTS_HEADERS: [&str; 2] = ["x-skyflight-endpoints", "endpoints"];
+
 const MAX_USER_BYTES: usize = 128;
 
 /// On whose behalf a request is served, and where its unqualified names are looked up.
@@ -42,12 +48,14 @@ pub(crate) struct Caller {
     pub(crate) default_database: Option<String>,
     /// Whether queries are shuffled; `None` where the caller does not say.
     pub(crate) shuffle: Option<ShuffleMode>,
+    /// Whether workers serve rows; `None` where the caller does not say.
+    pub(crate) endpoints: Option<EndpointMode>,
 }
 
 impl Caller {
     /// `user`, who says nothing else.
     pub(crate) fn of(user: String) -> Caller {
-        Caller { user, default_database: None, shuffle: None }
+        Caller { user, default_database: None, shuffle: None, endpoints: None }
     }
 }
 
@@ -90,6 +98,10 @@ impl Sessions {
         if let Some(value) = headers.get(SHUFFLE_HEADER) {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
+        }
+        if let Some((name, value)) = ENDPOINTS_HEADERS.iter().find_map(|name| Some((name, headers.get(*name)?))) {
+            let mode = value.to_str().unwrap_or_default().trim().parse();
+            caller.endpoints = Some(mode.map_err(|e| bad_request(format!("{name}: {e}")))?);
         }
         if caller.default_database.is_none() {
             caller.default_database.clone_from(&self.default_database);
@@ -149,6 +161,19 @@ mod tests {
         }
         let refused = sessions().caller(&headers(&[("x-skyflight-shuffle", "sometimes")])).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_header_says_who_serves_the_rows() {
+        for name in ENDPOINTS_HEADERS {
+            let caller = sessions().caller(&headers(&[(name, " Direct")])).unwrap();
+            assert_eq!(caller.endpoints, Some(EndpointMode::Direct));
+            let refused = sessions().caller(&headers(&[(name, "many")])).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+            assert!(refused.message().contains(name), "{}", refused.message());
+        }
+        let both = headers(&[("endpoints", "direct"), ("x-skyflight-endpoints", "single")]);
+        assert_eq!(sessions().caller(&both).unwrap().endpoints, Some(EndpointMode::Single));
     }
 
     #[test]

@@ -45,9 +45,9 @@ pub(super) fn verify(keys: &ClusterKeys, text: &str, now_unix_ms: i64) -> Result
     let ticket = keys.verify(&signed, now_unix_ms)?;
     match ticket.body {
         Some(Body::Statement(body)) if body.schema_hash == MARK && body.sql.is_empty() => Ok(Caller {
-            user: ticket.user,
             default_database: (!body.default_schema.is_empty()).then_some(body.default_schema),
             shuffle: body.shuffle.parse().ok(),
+            ..Caller::of(ticket.user)
         }),
         _ => Err(TicketError::Malformed),
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod coordinator;
+mod endpoints;
 mod errors;
 mod handshake;
 mod keys_and_tables;

@@ -1,0 +1,281 @@
+"""Rows straight from the workers: the same as through the coordinator, and never a part of them for the whole."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import adbc_driver_manager.dbapi as dbapi
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+from skyflight_testing import catalogs, clients
+from skyflight_testing.cluster import Cluster
+from skyflight_testing.duck import Duck
+from skyflight_testing.faults import Running, assert_exact, sorted_rows
+from skyflight_testing.settings import SEED, SLOWNESS
+from skyflight_testing.tables import Scheme, healpix, stripes
+
+SCHEMES: dict[str, Scheme] = {"h": healpix(row_limit=8_000), "s": stripes()}
+
+HEADER = "x-skyflight-endpoints"
+REUSE = b"arrow-flight-reuse-connection"
+
+SQL = "SELECT source_id, ra, dec, phot_g_mean_mag FROM ep_{}.gaia WHERE phot_g_mean_mag < 9.25"
+#: So much that no buffer on the way holds it.
+WIDE = "SELECT source_id, repeat(CAST(source_id AS VARCHAR), 16) AS long FROM ep_h.gaia"
+
+
+@pytest.fixture(scope="module")
+def cluster(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three workers, two copies of each chunk, and workers named for however little they give."""
+    config = "[coordinator]\ndirect_mib = 0\n"
+    with Cluster(tmp_path_factory.mktemp("endpoints") / "cluster", config=config) as cluster:
+        for suffix, scheme in SCHEMES.items():
+            cluster.ingest(f"ep_{suffix}", catalogs.databases(data, suffix)[0].tables[:1], scheme, replicas=2)
+        yield cluster
+        assert cluster.panics() == [], "a thread of a server panicked"
+
+
+@pytest.fixture(scope="module")
+def duck(data: Path) -> Duck:
+    duck = Duck()
+    for suffix in SCHEMES:
+        catalogs.add_to_duck(duck, f"ep_{suffix}", catalogs.databases(data, suffix)[0].tables[:1])
+    return duck
+
+
+def adbc(cluster: Cluster, mode: str | None = None) -> dbapi.Connection:
+    options = {f"adbc.flight.sql.rpc.call_header.{HEADER}": mode} if mode else {}
+    return clients.adbc(cluster.url, **options)
+
+
+def rows_at(location: str, ticket: flight.Ticket) -> pa.Table:
+    with flight.connect(location) as client:
+        return client.do_get(ticket, flight.FlightCallOptions(timeout=120)).read_all()
+
+
+def read_direct(info: flight.FlightInfo, at: int = 0) -> pa.Table:
+    """All endpoints, each from the location that is number `at` of its own."""
+    tables = [rows_at(endpoint.locations[at % len(endpoint.locations)].uri.decode(), endpoint.ticket) for endpoint in info.endpoints]
+    for table in tables:
+        assert table.schema.equals(info.schema, check_metadata=True)
+    return pa.concat_tables(tables)
+
+
+def by_pyarrow(cluster: Cluster, mode: str, sql: str) -> pa.Table:
+    with cluster.flight(**{HEADER.replace("-", "_"): mode}) as client:
+        if mode == "single":
+            return client.query(sql)
+        info = client.info(sql)
+        assert len(info.endpoints) > 1
+        firsts = {endpoint.locations[0].uri for endpoint in info.endpoints}
+        assert len(firsts) == 3, f"all workers have something to do: {firsts}"
+        assert all(len(endpoint.locations) == 2 for endpoint in info.endpoints), "a worker and a replica"
+        first, second = read_direct(info), read_direct(info, 1)
+        assert_exact(sorted_rows(second), sorted_rows(first), "the replicas' rows")
+        return first
+
+
+def by_adbc(cluster: Cluster, mode: str, sql: str) -> pa.Table:
+    with adbc(cluster, mode) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetch_arrow_table()
+
+
+def last_state(cluster: Cluster) -> str:
+    """What became of the query that began last."""
+    deadline = time.monotonic() + 10
+    while True:
+        [[state]] = cluster.records("SELECT state FROM queries ORDER BY id DESC LIMIT 1")
+        if state != "running" or time.monotonic() > deadline:
+            return state
+        time.sleep(0.05)
+
+
+CLIENTS = {"pyarrow": by_pyarrow, "adbc": by_adbc}
+
+
+@pytest.mark.parametrize("mode", ["single", "direct"])
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("suffix", SCHEMES)
+def test_same_rows(cluster: Cluster, duck: Duck, suffix: str, client: str, mode: str) -> None:
+    sql = SQL.format(suffix)
+    found = CLIENTS[client](cluster, mode, sql)
+    assert found.num_rows > 100_000
+    assert_exact(sorted_rows(found), sorted_rows(duck.query(sql)), f"{client}, {mode}")
+    assert last_state(cluster) == ("finished" if mode == "single" else "direct")
+
+
+def test_who_is_sent_to_workers(cluster: Cluster, duck: Duck) -> None:
+    """Without a word of the client: ADBC is, pyarrow is not, and nobody for one chunk or for a sum."""
+    sql = SQL.format("h")
+    with cluster.flight() as client:
+        [endpoint] = client.info(sql).endpoints
+        assert endpoint.locations == []
+    with adbc(cluster) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        found = cursor.fetch_arrow_table()
+        assert_exact(sorted_rows(found), sorted_rows(duck.query(sql)), "adbc, auto")
+        assert last_state(cluster) == "direct"
+        for small in (f"{sql} AND source_id = {found.column('source_id')[0]}", "SELECT count(DISTINCT dec) FROM ep_h.gaia"):
+            cursor.execute(small)
+            assert cursor.fetch_arrow_table().num_rows == 1
+            assert last_state(cluster) == "finished", small
+    with adbc(cluster, "single") as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        assert cursor.fetch_arrow_table().num_rows == found.num_rows
+        assert last_state(cluster) == "finished"
+
+
+def test_locations_as_each_client_understands_them(cluster: Cluster) -> None:
+    """ADBC's partitions are its endpoints; the last location is the connection it has."""
+    with adbc(cluster) as connection, connection.cursor() as cursor:
+        partitions, _ = cursor.adbc_execute_partitions(SQL.format("h"))
+        assert len(partitions) > 1
+        assert all(REUSE in partition and partition.count(b"grpc+tcp://127.0.0.1:") == 2 for partition in partitions)
+    with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client:
+        info = client.info(SQL.format("h"))
+        assert not any(location.uri.startswith(REUSE) for endpoint in info.endpoints for location in endpoint.locations)
+
+
+def test_redeemed_at_the_coordinator_as_often_as_wanted(cluster: Cluster, duck: Duck) -> None:
+    sql = SQL.format("h")
+    expected = sorted_rows(duck.query(sql))
+    with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client:
+        info = client.info(sql)
+        for _ in range(2):
+            tables = [client.redeem(endpoint.ticket.ticket).read_all() for endpoint in info.endpoints]
+            assert all(table.schema.equals(info.schema, check_metadata=True) for table in tables)
+            assert_exact(sorted_rows(pa.concat_tables(tables)), expected, "at the coordinator")
+
+
+def test_altered_tickets(cluster: Cluster) -> None:
+    """Neither a worker nor the coordinator takes them."""
+    rng = random.Random(f"{SEED} altered endpoint")
+    with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client:
+        endpoint = client.info(SQL.format("h")).endpoints[0]
+        with flight.connect(endpoint.locations[0]) as worker:
+            for _ in range(40):
+                altered = bytearray(endpoint.ticket.ticket)
+                altered[rng.randrange(len(altered))] ^= 1 << rng.randrange(8)
+                for at in (worker, client.client):
+                    with pytest.raises(flight.FlightUnauthenticatedError):
+                        at.do_get(flight.Ticket(bytes(altered))).read_all()
+
+
+def test_no_rows(cluster: Cluster) -> None:
+    for condition in ("source_id = -1", "phot_g_mean_mag > 99"):
+        sql = f"SELECT source_id, ra FROM ep_h.gaia WHERE {condition}"
+        for mode in ("single", "direct"):
+            assert by_adbc(cluster, mode, sql).num_rows == 0
+
+
+def test_unknown_mode(cluster: Cluster) -> None:
+    with cluster.flight(**{HEADER.replace("-", "_"): "many"}) as client:
+        with pytest.raises(pa.ArrowInvalid, match="auto, single or direct"):
+            client.info(SQL.format("h"))
+
+
+def test_a_worker_killed_before_the_first_message(cluster: Cluster, duck: Duck) -> None:
+    """It was named, and is gone when its rows are asked for: ADBC goes to the replica, anybody to the coordinator."""
+    sql = SQL.format("h")
+    expected = sorted_rows(duck.query(sql))
+    with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client, adbc(cluster) as connection, connection.cursor() as cursor:
+        info = client.info(sql)
+        partitions, _ = cursor.adbc_execute_partitions(sql)
+        port = cluster.workers["w1"].port
+        assert any(f":{port}".encode() in partition for partition in partitions)
+        cluster.workers["w1"].kill()
+        try:
+            tables = []
+            for partition in partitions:
+                cursor.adbc_read_partition(partition)
+                tables.append(cursor.fetch_arrow_table())
+            assert_exact(sorted_rows(pa.concat_tables(tables)), expected, "by replicas")
+            tables = [client.redeem(endpoint.ticket.ticket).read_all() for endpoint in info.endpoints]
+            assert_exact(sorted_rows(pa.concat_tables(tables)), expected, "at the coordinator")
+            # Who asks now is not sent there, and to one location where the other is gone.
+            again = client.info(sql)
+            named = [location.uri for endpoint in again.endpoints for location in endpoint.locations]
+            assert named and not any(uri.endswith(f":{port}".encode()) for uri in named)
+            assert_exact(sorted_rows(read_direct(again)), expected, "without the dead worker")
+            assert_exact(sorted_rows(by_adbc(cluster, "single", sql)), expected, "single")
+        finally:
+            cluster.start_worker("w1")
+            cluster.await_workers({"w1"})
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_worker_killed_in_mid_stream_is_an_error(cluster: Cluster, client: str) -> None:
+    """Never a short result: the client hears of it."""
+    with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as flights, adbc(cluster, "direct") as connection:
+        rows = 0
+        try:
+            with pytest.raises((pa.ArrowException, dbapi.Error, OSError)) as raised, connection.cursor() as cursor:
+                if client == "adbc":
+                    cursor.execute(WIDE)
+                    batches = iter(cursor.fetch_record_batch())
+                    killed = "w2"
+                else:
+                    endpoint = flights.info(WIDE).endpoints[0]
+                    [killed] = [name for name, worker in cluster.workers.items() if endpoint.locations[0].uri.endswith(f":{worker.port}".encode())]
+                    reader = flight.connect(endpoint.locations[0]).do_get(endpoint.ticket)
+                    batches = (chunk.data for chunk in reader)
+                rows += next(batches).num_rows
+                cluster.workers[killed].kill()
+                for batch in batches:
+                    rows += batch.num_rows
+            print(f"{client}: {rows} rows, then {raised.value}")
+            assert 0 < rows < catalogs.ROWS["gaia"]
+        finally:
+            if not cluster.workers[killed].alive():
+                cluster.start_worker(killed)
+                cluster.await_workers({killed})
+
+
+def test_a_worker_killed_in_mid_stream_in_single_mode(cluster: Cluster, duck: Duck) -> None:
+    """There the coordinator goes to the replica, and every row comes once."""
+    running = Running(cluster, WIDE, pause_s=0.01)
+    time.sleep(0.5)
+    struck = running.under_way()
+    cluster.workers["w3"].kill()
+    try:
+        assert_exact(sorted_rows(running.result(120)), sorted_rows(duck.query(WIDE)), "w3 killed")
+        assert struck, "the query was over before the worker was killed"
+    finally:
+        cluster.start_worker("w3")
+        cluster.await_workers({"w3"})
+
+
+def running_tasks(cluster: Cluster) -> int:
+    """Tasks that run on the workers now: field 2 of what each answers to a ping."""
+    tasks = 0
+    for worker in cluster.workers.values():
+        with flight.connect(clients.grpc(worker.url)) as client:
+            [status] = client.do_action(flight.Action("skyflight.ping", b""))
+        body = status.body.to_pybytes()
+        name_bytes = body[1]
+        rest = body[2 + name_bytes :]
+        tasks += rest[1] if rest[:1] == b"\x10" else 0
+    return tasks
+
+
+def test_a_client_that_goes_away_ends_the_work(cluster: Cluster) -> None:
+    with adbc(cluster, "direct") as connection, connection.cursor() as cursor:
+        cursor.execute(WIDE)
+        reader = cursor.fetch_record_batch()
+        reader.read_next_batch()
+        assert running_tasks(cluster) > 0
+        cursor.adbc_cancel()
+        reader.close()
+    deadline = time.monotonic() + SLOWNESS
+    for _ in itertools.count():
+        if running_tasks(cluster) == 0:
+            break
+        assert time.monotonic() < deadline, "the workers still work"
+        time.sleep(0.05)

@@ -1,0 +1,293 @@
+//! Endpoints at workers: who gets them, what their tickets hold, and that the coordinator serves them too.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Float64Array, Int64Array, RecordBatch};
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{Any, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
+use async_trait::async_trait;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use prost::Message;
+use skyflight_catalog::{
+    CatalogStore, Commit, CommitMode, FileId, FileKind, NewFile, NewTable, Owner, QueryState, SqliteStore, TableCommit,
+    TableFacts, TableKind, WorkerId,
+};
+use skyflight_engine::Result;
+use skyflight_engine::dispatch::{ChunkDispatcher, DirectWorkers, DispatchRequest, FrameStream};
+use skyflight_engine::frames::encode_batch;
+use skyflight_proto::ticket::Body;
+use skyflight_proto::{ClusterKeys, EndpointTicket};
+use skyflight_server::{CoordinatorConfig, EndpointMode};
+use skyflight_sky::{ChunkId, SchemeSpec};
+use tonic::{Code, Request};
+use uuid::Uuid;
+
+use super::coordinator::{Client, TestCoordinator, column, fetch, integers, status};
+
+const CHUNKS: std::ops::Range<u64> = 16..46;
+const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
+const SQL: &str = "SELECT id, ra FROM Sky.Object";
+const ADBC: &str = "ADBC Flight SQL Driver v1.13.0";
+
+/// Each chunk is on two of three workers; a dispatch gives one row for each of its chunks.
+#[derive(Debug, Default)]
+struct Fleet {
+    /// Those that do not answer.
+    gone: Mutex<Vec<&'static str>>,
+    dispatched: Mutex<Vec<DispatchRequest>>,
+}
+
+fn holders(chunk: u64) -> [&'static str; 2] {
+    [WORKERS[chunk as usize % 3], WORKERS[(chunk as usize + 1) % 3]]
+}
+
+fn address(worker: &str) -> String {
+    format!("http://{worker}.example.org:50")
+}
+
+impl ChunkDispatcher for Fleet {
+    fn dispatch(&self, request: DispatchRequest) -> FrameStream {
+        self.dispatched.lock().push(request.clone());
+        let ids: Vec<i64> = request.chunks.chunks.iter().map(|chunk| chunk.chunk.0 as i64).collect();
+        let ra = Float64Array::from_iter_values(ids.iter().map(|id| *id as f64));
+        let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(Int64Array::from(ids)), Arc::new(ra)];
+        let batch = RecordBatch::try_new(Arc::clone(&request.schema), columns).unwrap();
+        futures::stream::iter(encode_batch(&batch).unwrap().into_iter().map(Ok)).boxed()
+    }
+}
+
+/// The fleet, as a coordinator is given it.
+#[derive(Debug, Clone)]
+struct Reachable(Arc<Fleet>);
+
+impl ChunkDispatcher for Reachable {
+    fn dispatch(&self, request: DispatchRequest) -> FrameStream {
+        self.0.dispatch(request)
+    }
+
+    fn direct(&self) -> Option<Arc<dyn DirectWorkers>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl DirectWorkers for Reachable {
+    async fn addresses(&self, workers: &[WorkerId]) -> Result<Vec<Option<String>>> {
+        let gone = self.0.gone.lock();
+        Ok(workers.iter().map(|worker| (!gone.contains(&worker.0.as_str())).then(|| address(&worker.0))).collect())
+    }
+
+    async fn recall(&self, _: &str, _: Uuid) {}
+}
+
+async fn coordinator(adjust: impl FnOnce(&mut CoordinatorConfig)) -> (TestCoordinator, Arc<Fleet>) {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let database = store.create_database("Sky", None).await.unwrap();
+    let owner = Owner { host: "here".into(), pid: std::process::id(), program: "test".into() };
+    let transaction = store.open_transaction(database.id, &owner).await.unwrap().id;
+    let file = |(number, chunk): (usize, u64)| NewFile {
+        id: FileId::new(transaction, number as u32),
+        chunk: ChunkId(chunk),
+        kind: FileKind::Rows,
+        rows: 1_000,
+        bytes: 1 << 20,
+        sha256: [7; 32],
+        statistics: Vec::new(),
+        workers: holders(chunk).map(WorkerId::from).to_vec(),
+    };
+    let table = TableCommit {
+        table: NewTable {
+            name: "Object".into(),
+            kind: TableKind::Director,
+            columns: vec![
+                column("id", "Int64", None, None),
+                column("ra", "Float64", Some("deg"), Some("right ascension")),
+                column("dec", "Float64", Some("deg"), None),
+                column("_healpix_29", "Int64", None, None),
+            ],
+            id_column: Some("id".into()),
+            ra_column: Some("ra".into()),
+            dec_column: Some("dec".into()),
+            director: None,
+            director_key: None,
+            description: None,
+        },
+        mode: CommitMode::Append,
+        facts: TableFacts { rows: 30_000, ..TableFacts::default() },
+        files: CHUNKS.enumerate().map(file).collect(),
+    };
+    let scheme = SchemeSpec::Healpix { cells: (16..64).collect(), overlap_arcsec: 60.0 };
+    store.commit(transaction, Commit { scheme: Some(scheme), tables: vec![table] }).await.unwrap();
+    let fleet = Arc::new(Fleet::default());
+    let dispatcher = Arc::new(Reachable(Arc::clone(&fleet)));
+    let keys = Arc::new(ClusterKeys::generate());
+    (TestCoordinator::start_over(Arc::new(store), keys, dispatcher, adjust).await, fleet)
+}
+
+/// GetFlightInfo with headers; tonic puts its own name behind the user agent.
+async fn info(coordinator: &TestCoordinator, sql: &str, headers: &[(&'static str, &str)]) -> FlightInfo {
+    let user_agent =
+        headers.iter().find(|(name, _)| *name == "user-agent").map_or("test", |(_, value)| value).to_owned();
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", coordinator.running.address()));
+    let channel = channel.unwrap().user_agent(user_agent).unwrap().connect().await.unwrap();
+    let command = CommandStatementQuery { query: sql.into(), transaction_id: None }.as_any().encode_to_vec();
+    let mut request = Request::new(FlightDescriptor::new_cmd(command));
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "user-agent") {
+        request.metadata_mut().insert(*name, value.parse().unwrap());
+    }
+    FlightServiceClient::new(channel).get_flight_info(request).await.unwrap().into_inner()
+}
+
+async fn direct(coordinator: &TestCoordinator) -> FlightInfo {
+    info(coordinator, SQL, &[("x-skyflight-endpoints", "direct")]).await
+}
+
+fn locations(endpoint: &FlightEndpoint) -> Vec<&str> {
+    endpoint.location.iter().map(|location| location.uri.as_str()).collect()
+}
+
+fn is_single(info: &FlightInfo) -> bool {
+    info.endpoint.len() == 1 && info.endpoint[0].location.is_empty()
+}
+
+fn signed(endpoint: &FlightEndpoint) -> bytes::Bytes {
+    let any = Any::decode(endpoint.ticket.clone().unwrap().ticket).unwrap();
+    any.unpack::<TicketStatementQuery>().unwrap().unwrap().statement_handle
+}
+
+fn opened(coordinator: &TestCoordinator, endpoint: &FlightEndpoint) -> EndpointTicket {
+    match coordinator.keys.verify(&signed(endpoint), 0).unwrap().body {
+        Some(Body::Endpoint(ticket)) => ticket,
+        other => panic!("not the ticket of an endpoint: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_chunk_is_in_one_endpoint_whose_workers_hold_it() {
+    let (coordinator, fleet) = coordinator(|_| ()).await;
+    let info = direct(&coordinator).await;
+    assert!(info.endpoint.len() > 1);
+    let mut seen = BTreeSet::new();
+    let mut firsts = BTreeSet::new();
+    for endpoint in &info.endpoint {
+        let named = locations(endpoint);
+        assert_eq!(named.len(), 2, "a worker and a replica");
+        firsts.insert(named[0].to_owned());
+        let ticket = opened(&coordinator, endpoint);
+        let task = ticket.task.unwrap();
+        assert!(task.fragment.is_some());
+        for chunk in task.chunks {
+            assert!(seen.insert(chunk.chunk), "chunk {} twice", chunk.chunk);
+            for location in &named {
+                assert!(holders(chunk.chunk).iter().any(|w| format!("grpc+tcp://{w}.example.org:50") == *location));
+            }
+        }
+    }
+    assert_eq!(seen, CHUNKS.collect());
+    assert_eq!(firsts.len(), 3, "all workers have something to do");
+    assert!(fleet.dispatched.lock().is_empty(), "the coordinator reads nothing");
+    let record = coordinator.closed_record().await;
+    assert_eq!((record.state, record.error), (QueryState::Direct, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_coordinator_serves_an_endpoint_as_often_as_wanted() {
+    let (coordinator, fleet) = coordinator(|_| ()).await;
+    let info = direct(&coordinator).await;
+    let mut client: Client = coordinator.client().await;
+    for _ in 0..2 {
+        let mut ids = Vec::new();
+        for endpoint in &info.endpoint {
+            let alone =
+                FlightInfo { endpoint: vec![FlightEndpoint { location: vec![], ..endpoint.clone() }], ..info.clone() };
+            let (_, batches) = fetch(&mut client, alone).await;
+            ids.extend(integers(&batches, 0));
+        }
+        ids.sort_unstable();
+        assert_eq!(ids, CHUNKS.map(|chunk| chunk as i64).collect::<Vec<_>>());
+    }
+    for request in fleet.dispatched.lock().iter() {
+        for chunk in &request.chunks.chunks {
+            let known: BTreeSet<&str> =
+                chunk.workers.iter().map(|at| request.chunks.workers[*at as usize].0.as_str()).collect();
+            assert_eq!(known, BTreeSet::from(holders(chunk.chunk.0)), "a retry has all replicas to go to");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_do_not_answer_are_not_named() {
+    let (coordinator, fleet) = coordinator(|_| ()).await;
+    *fleet.gone.lock() = vec!["w1"];
+    let some = direct(&coordinator).await;
+    let named: BTreeSet<&str> = some.endpoint.iter().flat_map(locations).collect();
+    assert_eq!(named, BTreeSet::from(["grpc+tcp://w0.example.org:50", "grpc+tcp://w2.example.org:50"]));
+    // Chunks that lie on both of these alone are left to the coordinator.
+    *fleet.gone.lock() = vec!["w0", "w1"];
+    let few = direct(&coordinator).await;
+    assert!(few.endpoint.iter().any(|endpoint| endpoint.location.is_empty()));
+    assert!(few.endpoint.iter().any(|endpoint| locations(endpoint) == ["grpc+tcp://w2.example.org:50"]));
+    *fleet.gone.lock() = WORKERS.to_vec();
+    assert!(is_single(&direct(&coordinator).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_gets_what_it_understands() {
+    let (coordinator, _) = coordinator(|config| config.direct_bytes = 0).await;
+    for agent in [ADBC, "JDBC Flight SQL Driver 19.0.0"] {
+        let info = info(&coordinator, SQL, &[("user-agent", agent)]).await;
+        assert!(info.endpoint.len() > 1);
+        for endpoint in &info.endpoint {
+            let named = locations(endpoint);
+            assert_eq!((named.len(), named[2]), (3, "arrow-flight-reuse-connection://?"), "{agent}");
+        }
+    }
+    let odbc = info(&coordinator, SQL, &[("user-agent", "arrow-odbc/1")]).await;
+    assert!(odbc.endpoint.iter().all(|endpoint| locations(endpoint).len() == 2));
+    assert!(is_single(&info(&coordinator, SQL, &[("user-agent", "grpc-c++/1.46.3")]).await));
+    // A client's own word counts more than its name.
+    let single = [("user-agent", ADBC), ("endpoints", "single")];
+    assert!(is_single(&info(&coordinator, SQL, &single).await));
+    // What is not the workers' rows, and what is one chunk.
+    for sql in ["SELECT count(DISTINCT ra) FROM Sky.Object", "SELECT id, ra FROM Sky.Object ORDER BY ra", "SELECT 1"] {
+        assert!(is_single(&info(&coordinator, sql, &[("user-agent", ADBC)]).await), "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_results_stay_here_and_so_do_all_where_it_is_configured() {
+    let (small, _) = coordinator(|config| config.direct_bytes = 1 << 40).await;
+    assert!(is_single(&info(&small, SQL, &[("user-agent", ADBC)]).await));
+    let (single, _) = coordinator(|config| {
+        config.endpoints = EndpointMode::Single;
+        config.direct_bytes = 0;
+    })
+    .await;
+    assert!(is_single(&info(&single, SQL, &[("user-agent", ADBC)]).await));
+    assert!(!is_single(&direct(&single).await), "unless the client asks");
+    let (everybody, _) = coordinator(|config| config.endpoints = EndpointMode::Direct).await;
+    assert!(!is_single(&info(&everybody, SQL, &[]).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn altered_and_expired_endpoints_open_nothing_here() {
+    let (coordinator, fleet) = coordinator(|config| config.ticket_ttl = Duration::from_millis(700)).await;
+    let info = direct(&coordinator).await;
+    let ticket = info.endpoint[0].ticket.clone().unwrap().ticket;
+    let mut client = coordinator.client().await;
+    for at in (0..ticket.len()).step_by(1 + ticket.len() / 40) {
+        let mut altered = ticket.to_vec();
+        altered[at] ^= 1 << (at % 8);
+        let refused = client.do_get(arrow_flight::Ticket::new(altered)).await.unwrap_err();
+        assert_eq!(status(&refused).0, Code::Unauthenticated, "byte {at}");
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let (code, message) = status(&client.do_get(arrow_flight::Ticket { ticket }).await.unwrap_err());
+    assert_eq!(code, Code::Unauthenticated);
+    assert!(message.contains("expired"), "{message}");
+    assert!(fleet.dispatched.lock().is_empty());
+}

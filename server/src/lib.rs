@@ -19,6 +19,6 @@ mod uploads;
 pub use config::CoordinatorConfig;
 pub use coordinator::{RunningCoordinator, start};
 pub use error::ServerError;
-pub use session::{EndpointMode, LOCAL_USER};
+pub use session::{EndpointMode, LOCAL_USER, UnknownEndpointMode};
 pub use skyflight_engine::shuffle::{ShuffleConfig, ShuffleMode};
 pub use uploads::{DirectorColumns, RowStream, TableWriter, Upload, UploadLimits, UploadMode};

@@ -205,7 +205,7 @@ mod tests {
         let parts = divide(&large, &[true]).unwrap();
         check(&large, &[true], &parts);
         assert!(parts.len() >= 3);
-        let endless = list(1, (0..2_000_000).map(|_| (0, vec![0])));
+        let endless = list(1, (0..40_000).map(|_| (200, vec![0])));
         assert_eq!(divide(&endless, &[true]), None);
     }
 

@@ -225,7 +225,7 @@ fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<
 fn statement_endpoint(endpoint: Endpoint) -> FlightEndpoint {
     let ticket = TicketStatementQuery { statement_handle: endpoint.ticket }.as_any().encode_to_vec();
     let told = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
-    endpoint.locations.into_iter().fold(told, FlightEndpoint::with_location)
+    endpoint.locations.into_iter().fold(told, |told, location| told.with_location(location))
 }
 
 /// How much comes is not known. An endpoint without locations means here.

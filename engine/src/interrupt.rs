@@ -49,6 +49,9 @@ use crate::spherical::SphericalJoinExec;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
+mod turn;
+
+pub(crate) use turn::Turn;
 
 /// How long a stream works before the runtime has its turn.
 const TURN: Duration = Duration::from_millis(5);

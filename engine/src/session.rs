@@ -36,7 +36,7 @@ use crate::plan::sequence::SequenceExec;
 use crate::schema::{client_schema, client_schema_of};
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
-use crate::spherical::plan_spherical_joins;
+use crate::spherical::{plan_spherical_joins, want_nearest};
 use crate::tables::{SessionCatalog, SnapshotIndex};
 use crate::{EngineError, Result};
 
@@ -281,7 +281,7 @@ impl Session {
 async fn merge_plan(state: &SessionState, logical: &LogicalPlan) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
     let optimized = state.optimize(logical)?;
     check_constants(&optimized).map_err(into_plan_error)?;
-    let joined = plan_spherical_joins(optimized)?;
+    let joined = want_nearest(plan_spherical_joins(optimized)?)?;
     let marked = mark_local(joined)?;
     let physical = state.query_planner().create_physical_plan(&marked.plan, state).await?;
     Ok((marked, physical))

@@ -11,6 +11,7 @@ from pathlib import Path
 import adbc_driver_manager
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
@@ -110,19 +111,20 @@ def test_a_director_made_by_sql(cursor: object, data: Path, suffix: str) -> None
     cursor.execute(f"""CREATE TABLE mydb.bright WITH (ra = ra, dec = dec, id = source_id) AS
         SELECT * FROM sky_{suffix}.gaia WHERE phot_g_mean_mag < 6""")
     assert cursor.fetchall() == []
-    gaia = pq.read_table(data / "sky/gaia_dr3_g10.parquet").to_pandas()
-    bright = gaia[gaia.phot_g_mean_mag < 6]
-    assert rows(cursor, "SELECT count(*) FROM mydb.bright") == [(len(bright),)]
+    gaia = pq.read_table(data / "sky/gaia_dr3_g10.parquet")
+    bright = gaia.filter(pc.less(gaia.column("phot_g_mean_mag"), 6))
+    ids, ra, dec = (bright.column(name).to_numpy() for name in ("source_id", "ra", "dec"))
+    assert rows(cursor, "SELECT count(*) FROM mydb.bright") == [(len(ids),)]
     ours = rows(cursor, """SELECT source_id FROM mydb.bright
         WHERE CONTAINS(POINT('ICRS', ra, dec), CIRCLE('ICRS', 83, 0, 10)) = 1 ORDER BY 1""")
-    distance = separation(unit_vectors(bright.ra.values, bright.dec.values), unit_vectors(np.float64(83), np.float64(0)))
-    assert [row[0] for row in ours] == sorted(bright.source_id[distance < 10]) and len(ours) > 20
+    distance = separation(unit_vectors(ra, dec), unit_vectors(np.float64(83), np.float64(0)))
+    assert [row[0] for row in ours] == sorted(ids[distance < 10]) and len(ours) > 20
 
 
 def test_create_insert_and_drop(cursor: object, sky: Cluster, suffix: str) -> None:
     cursor.execute(f"CREATE TABLE mydb.t AS SELECT hip, hpmag FROM hip_{suffix}.hipparcos2 WHERE hip <= 100")
-    assert cursor.rowcount == rows(cursor, "SELECT count(*) FROM mydb.t")[0][0] > 90
-    before = cursor.rowcount
+    made = cursor.rowcount
+    assert rows(cursor, "SELECT count(*) FROM mydb.t") == [(made,)] and made > 90
     cursor.execute("INSERT INTO mydb.t (hip) VALUES (-1), (-2)")
     assert cursor.rowcount == 2
     cursor.executemany("INSERT INTO mydb.t VALUES (?, ?)", [(-3 - n, n / 4) for n in range(5_000)])
@@ -135,7 +137,6 @@ def test_create_insert_and_drop(cursor: object, sky: Cluster, suffix: str) -> No
     assert rows(cursor, "SELECT * FROM mydb.t") == [(1,)]
     cursor.execute("CREATE TABLE empty (a BIGINT, b DOUBLE, c VARCHAR)")
     assert rows(cursor, "SELECT * FROM mydb.empty") == []
-    assert before > 0
     cursor.execute("DROP TABLE mydb.t")
     cursor.execute("DROP TABLE IF EXISTS mydb.t")
     with pytest.raises(adbc_driver_manager.Error, match="no table"):
@@ -176,7 +177,7 @@ def test_a_failed_upload_leaves_nothing(cursor: object, sky: Cluster, data: Path
     bad = as_director(pa.table({"n": [1, 2], "ra": [10.0, 400.0], "dec": [0.0, 0.0]}), "ra", "dec", "n")
     with pytest.raises(adbc_driver_manager.Error, match="row 2"):
         cursor.adbc_ingest("bad", bad, mode="create")
-    with pytest.raises(adbc_driver_manager.Error, match="divi"):
+    with pytest.raises(adbc_driver_manager.Error, match="(?i)divide"):
         cursor.execute("CREATE TABLE mydb.bad AS SELECT 1 / (100000 - value) AS x FROM generate_series(1, 200000)")
     with pytest.raises(adbc_driver_manager.Error, match='"wait"'):
         cursor.execute("CREATE TABLE mydb.bad AS SELECT INTERVAL '1 day' AS wait")

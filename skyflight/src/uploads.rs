@@ -16,11 +16,12 @@ use skyflight_ingest::{
 use skyflight_proto::ClusterKeys;
 use skyflight_server::{RowStream, TableWriter, Upload, UploadLimits, UploadMode};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::IngestSection;
 
-/// Most memory of the ingest of one upload: many may run at a time.
+/// Ingests that run at a time, and the most memory of each.
+const MOST_AT_ONCE: usize = 4;
 const MOST_MEMORY_MIB: usize = 64;
 
 /// Batches that may wait for the file.
@@ -38,6 +39,7 @@ pub(crate) struct IngestWriter {
     data_dir: PathBuf,
     config: IngestSection,
     runtime: Handle,
+    turns: Arc<Semaphore>,
 }
 
 impl IngestWriter {
@@ -52,7 +54,8 @@ impl IngestWriter {
         if spools.exists() {
             std::fs::remove_dir_all(&spools).with_context(|| format!("cannot empty {}", spools.display()))?;
         }
-        Ok(IngestWriter { store, keys, data_dir: data_dir.to_owned(), config, runtime: Handle::current() })
+        let (data_dir, turns) = (data_dir.to_owned(), Arc::new(Semaphore::new(MOST_AT_ONCE)));
+        Ok(IngestWriter { store, keys, data_dir, config, runtime: Handle::current(), turns })
     }
 
     fn request(&self, upload: &Upload, rows: &Path) -> IngestRequest {
@@ -96,10 +99,12 @@ impl TableWriter for IngestWriter {
         let spool = gather(path, &upload, rows).await?;
         let count = spool.rows();
         let request = self.request(&upload, spool.path());
-        let (store, keys) = (Arc::clone(&self.store), Arc::clone(&self.keys));
+        let (store, keys, turns) = (Arc::clone(&self.store), Arc::clone(&self.keys), Arc::clone(&self.turns));
         // Begun, it runs to its end though the client goes away: half a transaction would stand in the way
         // of the user's next statement until it is found to be abandoned.
         let loading = self.runtime.spawn(async move {
+            // The semaphore is never closed.
+            let _turn = turns.acquire().await;
             let loaded = load(request, store, keys).await;
             drop(spool);
             loaded

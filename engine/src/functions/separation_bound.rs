@@ -18,6 +18,8 @@ pub(crate) struct SeparationBound {
     pub(crate) to: [Expr; 2],
     /// In degrees, as Float64; to the last bit only where the predicate gives it in degrees.
     pub(crate) radius: Expr,
+    /// The predicate is also true wherever they are less than `radius` apart, but for its last bits.
+    pub(crate) is_all: bool,
 }
 
 /// Reads one conjunct.
@@ -34,7 +36,11 @@ pub(crate) fn separation_bound(predicate: &Expr) -> Option<SeparationBound> {
             _ => None,
         },
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => comparison(left, *op, right),
-        Expr::Between(Between { expr, negated: false, high, .. }) => within(expr, Operator::LtEq, high),
+        Expr::Between(Between { expr, negated: false, low, high }) => {
+            let bound = within(expr, Operator::LtEq, high)?;
+            let from_zero = constant_number(low).is_some_and(|low| low <= 0.0);
+            Some(SeparationBound { is_all: bound.is_all && from_zero, ..bound })
+        }
         Expr::Cast(cast) if cast.field.data_type() == &DataType::Boolean => in_circle(&cast.expr),
         _ => None,
     }
@@ -57,6 +63,7 @@ fn in_circle(expr: &Expr) -> Option<SeparationBound> {
         from: [strip(ra).clone(), strip(dec).clone()],
         to: [strip(center_ra).clone(), strip(center_dec).clone()],
         radius: number(radius),
+        is_all: true,
     })
 }
 
@@ -68,6 +75,7 @@ fn within(expr: &Expr, op: Operator, limit: &Expr) -> Option<SeparationBound> {
         from: [strip(&ra1).clone(), strip(&dec1).clone()],
         to: [strip(&ra2).clone(), strip(&dec2).clone()],
         radius,
+        is_all: matches!(op, Operator::Lt | Operator::LtEq),
     })
 }
 

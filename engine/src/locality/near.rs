@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use datafusion::common::JoinType;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{JoinSide, JoinType};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -49,14 +49,18 @@ pub(super) fn prove_spherical(join: &SphericalJoin) -> Proof<Local> {
         JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => (false, true),
         JoinType::Full | JoinType::LeftMark | JoinType::RightMark => (false, false),
     };
-    // The owner decides which chunks are visited: the side that needs fewer.
+    // The owner decides which chunks are visited: the side that needs fewer. But where the first pairs of each row
+    // of a side are wanted, they are all in one chunk if that side is the owner.
     let left_owns = match (left_may && is_one_scan(&join.right), right_may && is_one_scan(&join.left)) {
         (false, false) => {
             return not_local("the overlap is that of one table, whose rows without a partner are not asked for");
         }
         (true, false) => true,
         (false, true) => false,
-        (true, true) => chunk_count(&left) <= chunk_count(&right),
+        (true, true) => match &join.wanted {
+            Some(wanted) => wanted.of_each == JoinSide::Left,
+            None => chunk_count(&left) <= chunk_count(&right),
+        },
     };
     let radius_arcsec = radius_deg * 3600.0;
     let (owner, beside) = if left_owns { (&mut left, &mut right) } else { (&mut right, &mut left) };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{JoinSide, JoinType, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::execution::TaskContext;
@@ -28,7 +29,8 @@ use crate::dispatch::{EncodedFragment, PlannedChunk};
 use crate::frames::{decode_schema, encode_schema};
 use crate::shuffle::leaf::StageLeafExec;
 use crate::spherical::SphericalJoinExec;
-use crate::spherical::exec::{PlaceExprs, SphericalJoinSpec};
+use crate::spherical::best::{Best, Ties};
+use crate::spherical::exec::{PlaceExprs, Residual, SphericalJoinSpec};
 
 /// A node of ours on the wire.
 #[derive(Clone, PartialEq, Message)]
@@ -91,21 +93,65 @@ struct SphericalJoinMessage {
     #[prost(string, tag = "1")]
     join_type: String,
     #[prost(message, optional, tag = "2")]
-    condition: Option<PhysicalExprNode>,
-    /// The schema of the condition's columns as an IPC message, and which columns of the two inputs
-    /// they are, the left ones first.
-    #[prost(bytes = "bytes", tag = "3")]
-    condition_schema: Bytes,
-    #[prost(uint32, repeated, tag = "4")]
-    left_columns: Vec<u32>,
-    #[prost(uint32, repeated, tag = "5")]
-    right_columns: Vec<u32>,
-    #[prost(message, optional, tag = "6")]
+    condition: Option<PairsMessage>,
+    /// Whether pairs that are near for certain match, and if so what else is asked of them.
+    #[prost(bool, tag = "3")]
+    near_match: bool,
+    #[prost(message, optional, tag = "4")]
+    residual: Option<PairsMessage>,
+    #[prost(message, optional, tag = "5")]
     left: Option<PlaceMessage>,
-    #[prost(message, optional, tag = "7")]
+    #[prost(message, optional, tag = "6")]
     right: Option<PlaceMessage>,
-    #[prost(double, tag = "8")]
+    #[prost(double, tag = "7")]
     radius_deg: f64,
+    /// Whether the right side is arranged, not the left one.
+    #[prost(bool, tag = "8")]
+    arranged_right: bool,
+    #[prost(message, optional, tag = "9")]
+    best: Option<BestMessage>,
+    /// Whether only some of the join's columns come out, and which.
+    #[prost(bool, tag = "10")]
+    is_projected: bool,
+    #[prost(uint32, repeated, tag = "11")]
+    projection: Vec<u32>,
+}
+
+/// An expression of pairs of rows.
+#[derive(Clone, PartialEq, Message)]
+struct PairsMessage {
+    #[prost(message, optional, tag = "1")]
+    expr: Option<PhysicalExprNode>,
+    /// The schema of its columns as an IPC message, and which columns of the two inputs they are, the left
+    /// ones first.
+    #[prost(bytes = "bytes", tag = "2")]
+    schema: Bytes,
+    #[prost(uint32, repeated, tag = "3")]
+    left_columns: Vec<u32>,
+    #[prost(uint32, repeated, tag = "4")]
+    right_columns: Vec<u32>,
+}
+
+/// The only pairs that are wanted of each row.
+#[derive(Clone, PartialEq, Message)]
+struct BestMessage {
+    #[prost(message, repeated, tag = "1")]
+    order: Vec<OrderMessage>,
+    #[prost(uint64, tag = "2")]
+    most: u64,
+    /// 0 cuts them, 1 keeps them, 2 counts them once.
+    #[prost(uint32, tag = "3")]
+    ties: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OrderMessage {
+    #[prost(message, optional, tag = "1")]
+    key: Option<PairsMessage>,
+    #[prost(bool, tag = "2")]
+    descending: bool,
+    #[prost(bool, tag = "3")]
+    nulls_first: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -240,20 +286,50 @@ impl Writer<'_> {
     }
 
     fn spherical(&self, spec: &SphericalJoinSpec) -> Result<SphericalJoinMessage> {
-        let columns = |side: JoinSide| {
-            let of_side = spec.condition.column_indices().iter().filter(|column| column.side == side);
-            of_side.map(|column| column.index as u32).collect()
+        let (near_match, residual) = match &spec.residual {
+            Residual::Unknown => (false, None),
+            Residual::Nothing => (true, None),
+            Residual::Condition(condition) => (true, Some(self.pairs(condition)?)),
         };
         Ok(SphericalJoinMessage {
             join_type: spec.join_type.to_string(),
-            condition: self.expr(spec.condition.expression())?,
-            condition_schema: encode_schema(spec.condition.schema()),
-            left_columns: columns(JoinSide::Left),
-            right_columns: columns(JoinSide::Right),
+            condition: Some(self.pairs(&spec.condition)?),
+            near_match,
+            residual,
             left: Some(self.place(&spec.left)?),
             right: Some(self.place(&spec.right)?),
             radius_deg: spec.radius_deg,
+            arranged_right: spec.arranged == JoinSide::Right,
+            best: spec.best.as_ref().map(|best| self.best(best)).transpose()?,
+            is_projected: spec.projection.is_some(),
+            projection: spec.projection.iter().flatten().map(|at| *at as u32).collect(),
         })
+    }
+
+    fn pairs(&self, expr: &JoinFilter) -> Result<PairsMessage> {
+        let columns = |side: JoinSide| {
+            let of_side = expr.column_indices().iter().filter(|column| column.side == side);
+            of_side.map(|column| column.index as u32).collect()
+        };
+        Ok(PairsMessage {
+            expr: self.expr(expr.expression())?,
+            schema: encode_schema(expr.schema()),
+            left_columns: columns(JoinSide::Left),
+            right_columns: columns(JoinSide::Right),
+        })
+    }
+
+    fn best(&self, best: &Best) -> Result<BestMessage> {
+        let order = best.order.iter().map(|(key, way)| {
+            let SortOptions { descending, nulls_first } = *way;
+            Ok(OrderMessage { key: Some(self.pairs(key)?), descending, nulls_first })
+        });
+        let ties = match best.ties {
+            Ties::Cut => 0,
+            Ties::Kept => 1,
+            Ties::CountedOnce => 2,
+        };
+        Ok(BestMessage { order: order.collect::<Result<Vec<_>>>()?, most: best.most as u64, ties })
     }
 
     fn place(&self, place: &PlaceExprs) -> Result<PlaceMessage> {
@@ -305,27 +381,57 @@ impl Reader<'_> {
         left: &Arc<dyn ExecutionPlan>,
         right: &Arc<dyn ExecutionPlan>,
     ) -> Result<SphericalJoinExec> {
-        let schema = schema_of(&message.condition_schema)?;
+        let inputs = [left, right];
+        let residual = match (message.near_match, &message.residual) {
+            (false, _) => Residual::Unknown,
+            (true, None) => Residual::Nothing,
+            (true, residual) => Residual::Condition(self.pairs(residual, inputs)?),
+        };
+        let spec = SphericalJoinSpec {
+            join_type: message.join_type.parse::<JoinType>()?,
+            condition: self.pairs(&message.condition, inputs)?,
+            residual,
+            left: self.place(&message.left, &left.schema())?,
+            right: self.place(&message.right, &right.schema())?,
+            radius_deg: message.radius_deg,
+            arranged: if message.arranged_right { JoinSide::Right } else { JoinSide::Left },
+            best: message.best.as_ref().map(|best| self.best(best, inputs)).transpose()?,
+            projection: message.is_projected.then(|| message.projection.iter().map(|at| *at as usize).collect()),
+        };
+        SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
+    }
+
+    fn pairs(&self, message: &Option<PairsMessage>, inputs: [&Arc<dyn ExecutionPlan>; 2]) -> Result<JoinFilter> {
+        let Some(message) = message else { return exec_err!("a spherical join lacks an expression") };
+        let schema = schema_of(&message.schema)?;
         let column = |side| move |index: &u32| ColumnIndex { index: *index as usize, side };
         let columns = message.left_columns.iter().map(column(JoinSide::Left));
         let columns: Vec<ColumnIndex> =
             columns.chain(message.right_columns.iter().map(column(JoinSide::Right))).collect();
         let known = columns.iter().all(|column| {
-            let input = if column.side == JoinSide::Left { left.schema() } else { right.schema() };
-            column.index < input.fields().len()
+            let input = if column.side == JoinSide::Left { inputs[0] } else { inputs[1] };
+            column.index < input.schema().fields().len()
         });
         if !known || columns.len() != schema.fields().len() {
-            return exec_err!("a spherical join's condition names columns that its inputs do not have");
+            return exec_err!("an expression of a spherical join names columns that its inputs do not have");
         }
-        let expression = self.needed(&message.condition, &schema)?;
-        let spec = SphericalJoinSpec {
-            join_type: message.join_type.parse::<JoinType>()?,
-            condition: JoinFilter::new(expression, columns, Arc::new(schema)),
-            left: self.place(&message.left, &left.schema())?,
-            right: self.place(&message.right, &right.schema())?,
-            radius_deg: message.radius_deg,
+        let expression = self.needed(&message.expr, &schema)?;
+        Ok(JoinFilter::new(expression, columns, Arc::new(schema)))
+    }
+
+    fn best(&self, message: &BestMessage, inputs: [&Arc<dyn ExecutionPlan>; 2]) -> Result<Best> {
+        let order = message.order.iter().map(|by| {
+            let way = SortOptions { descending: by.descending, nulls_first: by.nulls_first };
+            Ok((self.pairs(&by.key, inputs)?, way))
+        });
+        let ties = match message.ties {
+            0 => Ties::Cut,
+            1 => Ties::Kept,
+            2 => Ties::CountedOnce,
+            other => return exec_err!("a spherical join does {other} with ties, which this version does not know"),
         };
-        SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
+        let most = usize::try_from(message.most).unwrap_or(usize::MAX);
+        Ok(Best { order: order.collect::<Result<Vec<_>>>()?, most, ties })
     }
 
     fn place(&self, message: &Option<PlaceMessage>, schema: &Schema) -> Result<PlaceExprs> {

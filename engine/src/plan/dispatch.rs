@@ -28,6 +28,7 @@ use crate::dispatch::{
     ChunkDispatcher, ChunkList, DispatchRequest, FrameStream, PlannedChunk, QueryContext, QueryCounters,
 };
 use crate::frames::decode_frame;
+use crate::spherical::SphericalJoinExec;
 use crate::tables::{ChunkEntry, SkyTable};
 
 /// Who runs leaves, found in the session's configuration when a plan executes.
@@ -120,9 +121,16 @@ impl ChunkDispatchExec {
         &self.reason
     }
 
-    /// Tells the fragment's scans what is known of the rows they read on the chosen chunks.
+    /// Tells the fragment's scans what is known of the rows they read on the chosen chunks, and its spherical joins
+    /// which side has fewer.
     pub(crate) fn with_known_rows(self) -> Result<Self> {
         let fragment = Arc::clone(&self.fragment).transform_up(|node| {
+            if let Some(join) = node.downcast_ref::<SphericalJoinExec>() {
+                return Ok(match join.with_smaller_side_arranged()? {
+                    Some(turned) => Transformed::yes(Arc::new(turned) as _),
+                    None => Transformed::no(node),
+                });
+            }
             let Some(leaf) = node.downcast_ref::<ChunkScanExec>() else { return Ok(Transformed::no(node)) };
             let table = self.table_of(leaf.scan())?;
             let known = table.scan_statistics(leaf.scan(), &leaf.schema(), &self.choice.chunks);

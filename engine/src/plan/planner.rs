@@ -85,6 +85,7 @@ impl ExtensionPlanner for SphericalPlanner {
         let Some(join) = node.as_any().downcast_ref::<SphericalJoin>() else { return Ok(None) };
         let [left, right] = inputs else { return internal_err!("a spherical join has two inputs") };
         let physical = |expr: &Expr, schema: &DFSchema| planner.create_physical_expr(expr, schema, session, context);
-        Ok(Some(Arc::new(join.physical(left, right, &physical)?)))
+        let join = join.physical(left, right, &physical)?;
+        Ok(Some(Arc::new(join.with_smaller_side_arranged()?.unwrap_or(join))))
     }
 }

@@ -26,6 +26,9 @@ pub(crate) struct Nearness {
     pub(crate) left_radius: Option<Expr>,
     /// The part that a right row adds; NULL where it matches nothing.
     pub(crate) right_radius: Option<Expr>,
+    /// Which of the condition's conjuncts says that they are near, and nothing else. Only with a constant
+    /// radius, and where all others can be asked without it.
+    pub(crate) conjunct: Option<usize>,
 }
 
 impl Nearness {
@@ -43,11 +46,16 @@ impl Nearness {
 /// Reads the condition of a join between rows of two schemas.
 pub(crate) fn nearness(condition: &Expr, left: &DFSchema, right: &DFSchema) -> Option<Nearness> {
     let sides = Sides { left, right };
-    let found: Vec<Nearness> = split_conjunction(condition)
-        .into_iter()
-        .filter_map(separation_bound)
-        .filter_map(|bound| sides.nearness(bound))
-        .collect();
+    let conjuncts = split_conjunction(condition);
+    let can_part = !conjuncts.iter().any(|conjunct| conjunct.is_volatile() || contains_subquery(conjunct));
+    let read = |(at, conjunct)| {
+        let bound = separation_bound(conjunct)?;
+        let is_all = bound.is_all;
+        let near = sides.nearness(bound)?;
+        let conjunct = (is_all && can_part && near.constant_radius().is_some()).then_some(at);
+        Some(Nearness { conjunct, ..near })
+    };
+    let found: Vec<Nearness> = conjuncts.into_iter().enumerate().filter_map(read).collect();
     // A radius known now lets the join run beside chunks; of several the smallest finds least.
     let constant = found.iter().filter(|n| n.constant_radius().is_some());
     let smallest = constant.min_by(|a, b| a.constant_deg().total_cmp(&b.constant_deg()));
@@ -112,6 +120,7 @@ impl Sides<'_> {
             constant: if radius.constant.is_nan() { WHOLE_SKY } else { radius.constant }.into(),
             left_radius: radius.left,
             right_radius: radius.right,
+            conjunct: None,
         })
     }
 

@@ -1,34 +1,34 @@
 //! The operator that joins rows that lie near each other.
 //!
-//! The left side is read whole and arranged in [`Zones`]; each right row then looks up the left rows
-//! near it, and the condition of the join is asked of those pairs. All of the join's right
-//! partitions share the left side.
+//! One side is read whole and arranged in zones ([`super::zones`]); each row of the other side, the
+//! probing one, then looks up the arranged rows near it, and the condition of the join is asked of
+//! those pairs. All partitions of the probing side share the arranged one, which is the smaller.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use datafusion::arrow::array::{AsArray, Float64Array, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{BatchCoalescer, cast, concat_batches};
-use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{JoinType, Result, exec_err, internal_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::common::{JoinSide, JoinType, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter, build_join_schema};
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::projection::{EmbeddedProjection, ProjectionExec, try_embed_projection};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, InputDistributionRequirements, Partitioning,
     PlanProperties,
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
-use super::pairs::{Pairs, Rows, numbers};
-use super::zones::{Places, Search, Zones};
+use super::arranged::Arranged;
+use super::best::Best;
+use super::probe::Probing;
 
 /// The place of a side's rows, and what each adds to the radius; all in degrees, as Float64.
 #[derive(Debug, Clone)]
@@ -38,16 +38,100 @@ pub(crate) struct PlaceExprs {
     pub(crate) radius: Option<Arc<dyn PhysicalExpr>>,
 }
 
+/// What is left of a condition for pairs that are within the radius for certain.
+#[derive(Debug, Clone)]
+pub(crate) enum Residual {
+    /// Nothing follows from being near: the whole condition has to be asked.
+    Unknown,
+    /// They match.
+    Nothing,
+    /// They match if this is true.
+    Condition(JoinFilter),
+}
+
 /// What a spherical join does; all of it travels to the worker.
 #[derive(Debug, Clone)]
 pub(crate) struct SphericalJoinSpec {
     pub(crate) join_type: JoinType,
     /// The whole condition, of which the nearness is a part.
     pub(crate) condition: JoinFilter,
+    pub(crate) residual: Residual,
     pub(crate) left: PlaceExprs,
     pub(crate) right: PlaceExprs,
     /// The part of the radius that all pairs have, in degrees.
     pub(crate) radius_deg: f64,
+    /// The side that is arranged.
+    pub(crate) arranged: JoinSide,
+    /// The only pairs that are wanted of each row of the other side.
+    pub(crate) best: Option<Best>,
+    /// The columns that come out, of those of the join.
+    pub(crate) projection: Option<Vec<usize>>,
+}
+
+/// The same in terms of the arranged side, which is the left one here, and the probing side.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) join_type: JoinType,
+    pub(super) condition: JoinFilter,
+    pub(super) residual: Residual,
+    pub(super) arranged: PlaceExprs,
+    pub(super) probing: PlaceExprs,
+    pub(super) radius_deg: f64,
+    pub(super) best: Option<Best>,
+    pub(super) schema: SchemaRef,
+    /// Where the columns of the output come from.
+    pub(super) columns: Vec<ColumnIndex>,
+}
+
+impl Work {
+    fn of(spec: &SphericalJoinSpec, schema: SchemaRef, columns: Vec<ColumnIndex>) -> Work {
+        let SphericalJoinSpec { join_type, condition, residual, left, right, radius_deg, arranged, best, .. } =
+            spec.clone();
+        let as_is =
+            Work { join_type, condition, residual, arranged: left, probing: right, radius_deg, best, schema, columns };
+        if arranged == JoinSide::Left {
+            return as_is;
+        }
+        Work {
+            join_type: join_type.swap(),
+            condition: turned(&as_is.condition),
+            residual: match &as_is.residual {
+                Residual::Condition(condition) => Residual::Condition(turned(condition)),
+                other => other.clone(),
+            },
+            arranged: as_is.probing,
+            probing: as_is.arranged,
+            best: as_is
+                .best
+                .map(|best| Best { order: best.order.iter().map(|(key, way)| (turned(key), *way)).collect(), ..best }),
+            columns: turned_columns(&as_is.columns),
+            ..as_is
+        }
+    }
+
+    /// True where arranged rows come out once all probing rows are known.
+    pub(super) fn gives_arranged_last(&self) -> bool {
+        matches!(self.join_type, JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti)
+    }
+
+    /// True where probing rows come out once all pairs of their batch are known.
+    pub(super) fn gives_probing_last(&self) -> bool {
+        matches!(self.join_type, JoinType::Right | JoinType::Full | JoinType::RightSemi | JoinType::RightAnti)
+    }
+
+    pub(super) fn gives_pairs(&self) -> bool {
+        matches!(self.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full)
+    }
+}
+
+/// An expression of pairs whose sides have changed places.
+fn turned(expr: &JoinFilter) -> JoinFilter {
+    let columns = turned_columns(expr.column_indices());
+    JoinFilter::new(Arc::clone(expr.expression()), columns, Arc::clone(expr.schema()))
+}
+
+fn turned_columns(columns: &[ColumnIndex]) -> Vec<ColumnIndex> {
+    columns.iter().map(|column| ColumnIndex { index: column.index, side: column.side.negate() }).collect()
 }
 
 /// See the module. Its output has no order.
@@ -56,10 +140,9 @@ pub(crate) struct SphericalJoinExec {
     left: Arc<dyn ExecutionPlan>,
     right: Arc<dyn ExecutionPlan>,
     spec: Arc<SphericalJoinSpec>,
-    /// Where the columns of the output come from.
-    columns: Arc<[ColumnIndex]>,
+    work: Arc<Work>,
     properties: Arc<PlanProperties>,
-    left_side: Arc<OnceCell<Arc<LeftSide>>>,
+    arranged: Arc<OnceCell<Arc<Arranged>>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -73,11 +156,19 @@ impl SphericalJoinExec {
             return internal_err!("a spherical join makes no mark column");
         }
         let (schema, columns) = build_join_schema(&left.schema(), &right.schema(), &spec.join_type);
-        let emission =
-            if gives_left_rows_last(spec.join_type) { EmissionType::Both } else { EmissionType::Incremental };
+        let (schema, columns) = match &spec.projection {
+            None => (schema, columns),
+            Some(projection) => {
+                (schema.project(projection)?, projection.iter().map(|at| columns[*at].clone()).collect())
+            }
+        };
+        let schema = Arc::new(schema);
+        let work = Work::of(&spec, Arc::clone(&schema), columns);
+        let probing = if spec.arranged == JoinSide::Left { &right } else { &left };
+        let emission = if work.gives_arranged_last() { EmissionType::Both } else { EmissionType::Incremental };
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::new(schema)),
-            Partitioning::UnknownPartitioning(right.output_partitioning().partition_count()),
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(probing.output_partitioning().partition_count()),
             emission,
             Boundedness::Bounded,
         )
@@ -86,9 +177,9 @@ impl SphericalJoinExec {
             left,
             right,
             spec,
-            columns: columns.into(),
+            work: Arc::new(work),
             properties: Arc::new(properties),
-            left_side: Arc::default(),
+            arranged: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
@@ -96,23 +187,75 @@ impl SphericalJoinExec {
     pub(crate) fn spec(&self) -> &SphericalJoinSpec {
         &self.spec
     }
+
+    /// A join that arranges the other side, where that is known to have fewer rows. Where only the first pairs
+    /// of each row of a side are wanted, that side stays the probing one.
+    pub(crate) fn with_smaller_side_arranged(&self) -> Result<Option<Self>> {
+        let rows = |side: &Arc<dyn ExecutionPlan>| -> Result<Option<usize>> {
+            let known = StatisticsContext::new().compute(side.as_ref(), &StatisticsArgs::new())?;
+            Ok(known.num_rows.get_value().copied())
+        };
+        let (arranged, probing) = self.sides();
+        let fewer = matches!((rows(arranged)?, rows(probing)?), (Some(arranged), Some(probing)) if probing < arranged);
+        if !fewer || self.spec.best.is_some() {
+            return Ok(None);
+        }
+        let spec = SphericalJoinSpec { arranged: self.spec.arranged.negate(), ..self.spec.as_ref().clone() };
+        let one: Arc<dyn ExecutionPlan> = match probing.output_partitioning().partition_count() {
+            1 => Arc::clone(probing),
+            _ => Arc::new(CoalescePartitionsExec::new(Arc::clone(probing))),
+        };
+        let (left, right) = match spec.arranged {
+            JoinSide::Left => (&one, &self.right),
+            _ => (&self.left, &one),
+        };
+        SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec)).map(Some)
+    }
+
+    /// The arranged side and the probing one.
+    fn sides(&self) -> (&Arc<dyn ExecutionPlan>, &Arc<dyn ExecutionPlan>) {
+        match self.spec.arranged {
+            JoinSide::Left => (&self.left, &self.right),
+            _ => (&self.right, &self.left),
+        }
+    }
 }
 
-/// True where left rows come out once all right rows are known.
-fn gives_left_rows_last(join_type: JoinType) -> bool {
-    matches!(join_type, JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti)
+impl EmbeddedProjection for SphericalJoinExec {
+    fn with_projection(&self, projection: Option<Vec<usize>>) -> Result<Self> {
+        // In terms of what comes out now, which may be a part of the join's columns already.
+        let projection = match (projection, &self.spec.projection) {
+            (Some(wanted), Some(now)) => Some(wanted.into_iter().map(|at| now[at]).collect()),
+            (Some(wanted), None) => Some(wanted),
+            (None, now) => now.clone(),
+        };
+        let spec = SphericalJoinSpec { projection, ..self.spec.as_ref().clone() };
+        SphericalJoinExec::try_new(Arc::clone(&self.left), Arc::clone(&self.right), Arc::new(spec))
+    }
 }
 
 impl DisplayAs for SphericalJoinExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let radius = &self.spec.radius_deg;
-        write!(f, "SphericalJoinExec: {}, radius={radius} deg", self.spec.join_type)?;
-        for (side, places) in [("left", &self.spec.left), ("right", &self.spec.right)] {
+        let SphericalJoinSpec { join_type, radius_deg, arranged, left, right, best, condition, .. } = &*self.spec;
+        let (arranged, probing) = match arranged {
+            JoinSide::Left => ("left", "right"),
+            _ => ("right", "left"),
+        };
+        write!(f, "SphericalJoinExec: {join_type}, radius={radius_deg} deg")?;
+        for (side, places) in [("left", left), ("right", right)] {
             if let Some(radius) = &places.radius {
                 write!(f, " + {side} {radius}")?;
             }
         }
-        write!(f, ", condition={}", self.spec.condition)
+        write!(f, ", arranged={arranged}")?;
+        if let Some(best) = best {
+            write!(f, ", of each {probing} row the first {best}")?;
+        }
+        if self.spec.projection.is_some() {
+            let columns: Vec<&str> = self.work.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            write!(f, ", columns=[{}]", columns.join(", "))?;
+        }
+        write!(f, ", condition={condition}")
     }
 }
 
@@ -126,7 +269,11 @@ impl ExecutionPlan for SphericalJoinExec {
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        InputDistributionRequirements::new(vec![Distribution::SinglePartition, Distribution::UnspecifiedDistribution])
+        let (one, any) = (Distribution::SinglePartition, Distribution::UnspecifiedDistribution);
+        InputDistributionRequirements::new(match self.spec.arranged {
+            JoinSide::Left => vec![one, any],
+            _ => vec![any, one],
+        })
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
@@ -137,9 +284,11 @@ impl ExecutionPlan for SphericalJoinExec {
         &self,
         visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        let SphericalJoinSpec { condition, left, right, .. } = self.spec.as_ref();
+        let SphericalJoinSpec { condition, left, right, best, .. } = self.spec.as_ref();
         let places = [left, right].into_iter().flat_map(|p| [&p.ra, &p.dec].into_iter().chain(&p.radius));
-        for expr in std::iter::once(condition.expression()).chain(places) {
+        let order = best.iter().flat_map(|best| &best.order).map(|(key, _)| key.expression());
+        // What is left of the condition is part of it.
+        for expr in std::iter::once(condition.expression()).chain(places).chain(order) {
             if visit(expr)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
             }
@@ -147,7 +296,7 @@ impl ExecutionPlan for SphericalJoinExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    /// A fresh join: the left side that was read is that of the old children.
+    /// A fresh join: the side that was arranged is that of the old children.
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let Ok([left, right]) = <[Arc<dyn ExecutionPlan>; 2]>::try_from(children) else {
             return internal_err!("a spherical join has two children");
@@ -155,276 +304,34 @@ impl ExecutionPlan for SphericalJoinExec {
         Ok(Arc::new(SphericalJoinExec::try_new(left, right, Arc::clone(&self.spec))?))
     }
 
+    /// Columns that nobody reads are not put together.
+    fn try_swapping_with_projection(&self, projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        try_embed_projection(projection, self)
+    }
+
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        if self.left.output_partitioning().partition_count() != 1 {
-            return internal_err!("the left side of a spherical join must have one partition");
+        let (arranged, probing) = self.sides();
+        if arranged.output_partitioning().partition_count() != 1 {
+            return internal_err!("the arranged side of a spherical join must have one partition");
         }
-        let probing = Probing {
-            spec: Arc::clone(&self.spec),
-            schema: self.schema(),
-            columns: Arc::clone(&self.columns),
-            batch_rows: context.session_config().batch_size(),
-            output: BatchCoalescer::new(self.schema(), context.session_config().batch_size()),
-            right: self.right.execute(partition, Arc::clone(&context))?,
-            current: None,
-            last_left: None,
-            ended: false,
-            metrics: Metrics::new(&self.metrics, partition),
-        };
-        let (cell, left, spec) = (Arc::clone(&self.left_side), Arc::clone(&self.left), Arc::clone(&self.spec));
-        let partitions = self.right.output_partitioning().partition_count();
+        let partitions = probing.output_partitioning().partition_count();
+        let batch_rows = context.session_config().batch_size();
+        let input = probing.execute(partition, Arc::clone(&context))?;
+        let probing = Probing::new(&self.work, input, batch_rows, &self.metrics, partition)?;
+        let (cell, arranged, work) = (Arc::clone(&self.arranged), Arc::clone(arranged), Arc::clone(&self.work));
         let rows = futures::stream::once(async move {
             let read = async {
-                let rows = left.execute(0, Arc::clone(&context))?;
-                LeftSide::read(rows, &spec, &context, partitions).await.map(Arc::new)
+                let rows = arranged.execute(0, Arc::clone(&context))?;
+                Arranged::read(rows, &work, &context, partitions).await.map(Arc::new)
             };
-            let left_side = cell.get_or_try_init(|| read).await?;
-            Ok::<_, datafusion::error::DataFusionError>(probing.stream(Arc::clone(left_side)))
+            let arranged = cell.get_or_try_init(|| read).await?;
+            Ok::<_, datafusion::error::DataFusionError>(probing.stream(Arc::clone(arranged)))
         })
         .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
-    }
-}
-
-#[derive(Debug)]
-struct Metrics {
-    /// Pairs of which the condition was asked.
-    pairs_tested: Count,
-    output_rows: Count,
-}
-
-impl Metrics {
-    fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
-        Metrics {
-            pairs_tested: MetricBuilder::new(set).counter("pairs_tested", partition),
-            output_rows: MetricBuilder::new(set).output_rows(partition),
-        }
-    }
-}
-
-/// The left rows, arranged.
-#[derive(Debug)]
-struct LeftSide {
-    rows: RecordBatch,
-    zones: Zones,
-    /// One bit for each row that has matched; empty where nobody will ask.
-    matched: Vec<AtomicU64>,
-    /// Partitions of the right side that have not ended.
-    probing: AtomicUsize,
-    _memory: MemoryReservation,
-}
-
-impl LeftSide {
-    async fn read(
-        mut input: SendableRecordBatchStream,
-        spec: &SphericalJoinSpec,
-        context: &TaskContext,
-        partitions: usize,
-    ) -> Result<LeftSide> {
-        let memory = MemoryConsumer::new("SphericalJoinExec").register(context.memory_pool());
-        let schema = input.schema();
-        let (mut batches, mut count) = (Vec::new(), 0_usize);
-        while let Some(batch) = input.next().await {
-            let batch = batch?;
-            count += batch.num_rows();
-            // Twice: the batches are put together into one.
-            memory.try_grow(2 * batch.get_array_memory_size() + Zones::bytes(batch.num_rows()))?;
-            batches.push(batch);
-        }
-        if u32::try_from(count).is_err() {
-            return exec_err!(
-                "the left side of a join by separation has {count} rows; at most {} fit, put the smaller table first \
-                 or restrict it",
-                u32::MAX
-            );
-        }
-        let rows = concat_batches(&schema, &batches)?;
-        drop(batches);
-        let zones = Zones::new(&places(&spec.left, &rows)?, spec.radius_deg);
-        let words = if gives_left_rows_last(spec.join_type) { count.div_ceil(64) } else { 0 };
-        Ok(LeftSide {
-            rows,
-            zones,
-            matched: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            probing: AtomicUsize::new(partitions),
-            _memory: memory,
-        })
-    }
-
-    fn mark(&self, rows: &[u32]) {
-        for row in rows {
-            self.matched[*row as usize / 64].fetch_or(1 << (row % 64), Ordering::Relaxed);
-        }
-    }
-
-    fn has_matched(&self, row: u32) -> bool {
-        self.matched[row as usize / 64].load(Ordering::Relaxed) & (1 << (row % 64)) != 0
-    }
-}
-
-/// Evaluates where the rows of a batch lie.
-fn places(exprs: &PlaceExprs, batch: &RecordBatch) -> Result<Places> {
-    let number = |expr: &Arc<dyn PhysicalExpr>| -> Result<Float64Array> {
-        let array = expr.evaluate(batch)?.into_array(batch.num_rows())?;
-        Ok(cast(&array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
-    };
-    Ok(Places {
-        ra: number(&exprs.ra)?,
-        dec: number(&exprs.dec)?,
-        radius: exprs.radius.as_ref().map(number).transpose()?,
-    })
-}
-
-/// One partition of the right side on its way through the join.
-struct Probing {
-    spec: Arc<SphericalJoinSpec>,
-    schema: SchemaRef,
-    columns: Arc<[ColumnIndex]>,
-    batch_rows: usize,
-    output: BatchCoalescer,
-    right: SendableRecordBatchStream,
-    current: Option<RightBatch>,
-    /// The next left row to give, once all right rows are known.
-    last_left: Option<u32>,
-    ended: bool,
-    metrics: Metrics,
-}
-
-/// A right batch that is being looked up.
-struct RightBatch {
-    rows: RecordBatch,
-    places: Places,
-    /// The next row to look up.
-    next: usize,
-    /// The row whose search has not ended.
-    search: Option<(u32, Search)>,
-    /// The rows that have matched; empty where nobody will ask.
-    matched: Vec<bool>,
-}
-
-impl Probing {
-    fn stream(self, left: Arc<LeftSide>) -> impl futures::Stream<Item = Result<RecordBatch>> {
-        futures::stream::try_unfold((self, left), |(mut probing, left)| async move {
-            Ok(probing.next(&left).await?.map(|batch| (batch, (probing, left))))
-        })
-    }
-
-    async fn next(&mut self, left: &LeftSide) -> Result<Option<RecordBatch>> {
-        loop {
-            if let Some(batch) = self.output.next_completed_batch() {
-                self.metrics.output_rows.add(batch.num_rows());
-                return Ok(Some(batch));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            if let Some(mut batch) = self.current.take() {
-                if !self.probe(left, &mut batch)? {
-                    self.current = Some(batch);
-                }
-            } else if let Some(from) = self.last_left {
-                self.last_left = self.give_left(left, from)?;
-                self.end_where_done()?;
-            } else if let Some(rows) = self.right.try_next().await? {
-                let places = places(&self.spec.right, &rows)?;
-                let matched = vec![false; if self.asks_of_right() { rows.num_rows() } else { 0 }];
-                self.current = Some(RightBatch { rows, places, next: 0, search: None, matched });
-            } else {
-                // The last partition to end knows all matches.
-                let last = left.probing.fetch_sub(1, Ordering::AcqRel) == 1;
-                self.last_left = (last && gives_left_rows_last(self.spec.join_type)).then_some(0);
-                self.end_where_done()?;
-            }
-        }
-    }
-
-    fn end_where_done(&mut self) -> Result<()> {
-        if self.last_left.is_none() {
-            self.ended = true;
-            self.output.finish_buffered_batch()?;
-        }
-        Ok(())
-    }
-
-    fn asks_of_right(&self) -> bool {
-        matches!(self.spec.join_type, JoinType::Right | JoinType::Full | JoinType::RightSemi | JoinType::RightAnti)
-    }
-
-    /// Looks up right rows until there are pairs enough for a batch; true when the batch is done.
-    fn probe(&mut self, left: &LeftSide, batch: &mut RightBatch) -> Result<bool> {
-        let mut pairs = Pairs::default();
-        let done = loop {
-            let (row, mut search) = match batch.search.take() {
-                Some(begun) => begun,
-                None if batch.next == batch.rows.num_rows() => break true,
-                None => {
-                    batch.next += 1;
-                    let Some(place) = batch.places.get(batch.next - 1) else { continue };
-                    (batch.next as u32 - 1, left.zones.search(place))
-                }
-            };
-            let done = search.next(&left.zones, &mut pairs.left, self.batch_rows);
-            pairs.right.resize(pairs.left.len(), row);
-            if !done {
-                batch.search = Some((row, search));
-                break false;
-            }
-        };
-        self.metrics.pairs_tested.add(pairs.left.len());
-        pairs.retain(&self.spec.condition, &left.rows, &batch.rows)?;
-        if !left.matched.is_empty() {
-            left.mark(&pairs.left);
-        }
-        if !batch.matched.is_empty() {
-            pairs.right.iter().for_each(|row| batch.matched[*row as usize] = true);
-        }
-        if matches!(self.spec.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full) {
-            self.give(Some(&left.rows), Some(&batch.rows), Some(numbers(&pairs.left)), Some(numbers(&pairs.right)))?;
-        }
-        if done {
-            self.give_right(batch)?;
-        }
-        Ok(done)
-    }
-
-    /// Right rows that come out for having matched, or for not having.
-    fn give_right(&mut self, batch: &RightBatch) -> Result<()> {
-        if batch.matched.is_empty() {
-            return Ok(());
-        }
-        let wanted = self.spec.join_type == JoinType::RightSemi;
-        let rows = (0_u32..).zip(&batch.matched).filter(|(_, matched)| **matched == wanted).map(|(row, _)| row);
-        let rows: UInt32Array = rows.collect::<Vec<_>>().into();
-        self.give(None, Some(&batch.rows), None, Some(rows))
-    }
-
-    /// Left rows that come out for having matched, or for not having: those of the next batch, and
-    /// where to go on after it.
-    fn give_left(&mut self, left: &LeftSide, from: u32) -> Result<Option<u32>> {
-        let end = from.saturating_add(self.batch_rows as u32).min(left.rows.num_rows() as u32);
-        let wanted = self.spec.join_type == JoinType::LeftSemi;
-        let rows: Vec<u32> = (from..end).filter(|row| left.has_matched(*row) == wanted).collect();
-        self.give(Some(&left.rows), None, Some(rows.into()), None)?;
-        Ok((end < left.rows.num_rows() as u32).then_some(end))
-    }
-
-    fn give(
-        &mut self,
-        left: Option<&RecordBatch>,
-        right: Option<&RecordBatch>,
-        left_rows: Option<UInt32Array>,
-        right_rows: Option<UInt32Array>,
-    ) -> Result<()> {
-        let count = left_rows.as_ref().or(right_rows.as_ref()).map_or(0, UInt32Array::len);
-        if count > 0 {
-            let rows = Rows { left, right };
-            let batch = rows.take(&self.schema, &self.columns, &[left_rows, right_rows], count)?;
-            self.output.push_batch(batch)?;
-        }
-        Ok(())
     }
 }

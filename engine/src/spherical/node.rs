@@ -5,17 +5,21 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Fields, Schema};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality, Result, internal_err};
+use datafusion::common::{DFSchema, DFSchemaRef, JoinSide, JoinType, NullEquality, Result, internal_err};
 use datafusion::logical_expr::logical_plan::builder::build_join_schema;
-use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, SortExpr, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 
+use super::best::Best;
 use super::condition::{Nearness, nearness};
-use super::exec::{PlaceExprs, SphericalJoinExec, SphericalJoinSpec};
+use super::exec::{PlaceExprs, Residual, SphericalJoinExec, SphericalJoinSpec};
+use super::nearest::Wanted;
 
 /// A join on a condition that keeps its sides near each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,6 +31,8 @@ pub(crate) struct SphericalJoin {
     pub(crate) condition: Expr,
     /// What the condition says of the positions.
     pub(crate) near: Nearness,
+    /// The only pairs that anything above looks at.
+    pub(crate) wanted: Option<Wanted>,
     schema: DFSchemaRef,
 }
 
@@ -61,8 +67,14 @@ impl SphericalJoin {
             join_type: join.join_type,
             condition: condition.clone(),
             near,
+            wanted: None,
             schema: Arc::clone(&join.schema),
         }))
+    }
+
+    /// The same join where only some of its pairs are wanted.
+    pub(crate) fn wanting(self, wanted: Wanted) -> SphericalJoin {
+        SphericalJoin { wanted: Some(wanted), ..self }
     }
 
     /// The operator on planned inputs.
@@ -80,24 +92,52 @@ impl SphericalJoin {
             })
         };
         let near = &self.near;
+        let pairs = |expr: &Expr| self.of_pairs(expr, left, right, physical);
+        let best = match &self.wanted {
+            None => None,
+            Some(wanted) => {
+                let key = |by: &SortExpr| {
+                    let way = SortOptions { descending: !by.asc, nulls_first: by.nulls_first };
+                    Ok((pairs(&by.expr)?, way))
+                };
+                let order = wanted.order.iter().map(key).collect::<Result<Vec<_>>>()?;
+                Some(Best { order, most: wanted.most, ties: wanted.ties })
+            }
+        };
         let spec = SphericalJoinSpec {
             join_type: self.join_type,
-            condition: self.physical_condition(left, right, physical)?,
+            condition: pairs(&self.condition)?,
+            residual: match near.conjunct.map(|conjunct| self.without(conjunct)) {
+                None => Residual::Unknown,
+                Some(None) => Residual::Nothing,
+                Some(Some(rest)) => Residual::Condition(pairs(&rest)?),
+            },
             left: places(&near.left, &near.left_radius, self.left.schema())?,
             right: places(&near.right, &near.right_radius, self.right.schema())?,
             radius_deg: near.constant_deg(),
+            // The side of which few pairs are wanted is not the one that is arranged.
+            arranged: self.wanted.as_ref().map_or(JoinSide::Left, |wanted| wanted.of_each.negate()),
+            best,
+            projection: None,
         };
         SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
     }
 
-    /// The condition over the columns that it names, those of the left side first.
-    fn physical_condition(
+    /// What the condition asks besides one of its conjuncts.
+    fn without(&self, conjunct: usize) -> Option<Expr> {
+        let all = split_conjunction(&self.condition).into_iter().enumerate();
+        conjunction(all.filter(|(at, _)| *at != conjunct).map(|(_, expr)| expr.clone()))
+    }
+
+    /// An expression over the columns that it names, those of the left side first.
+    fn of_pairs(
         &self,
+        expr: &Expr,
         left: &Arc<dyn ExecutionPlan>,
         right: &Arc<dyn ExecutionPlan>,
         physical: &PhysicalExprPlanner<'_>,
     ) -> Result<JoinFilter> {
-        let named = self.condition.column_refs();
+        let named = expr.column_refs();
         let of = |schema: &DFSchema| -> Vec<usize> {
             let mut found: Vec<usize> =
                 named.iter().filter_map(|column| schema.maybe_index_of_column(column)).collect();
@@ -112,7 +152,7 @@ impl SphericalJoin {
         let fields = left_columns.iter().map(|at| qualified(self.left.schema(), at));
         let fields = fields.chain(right_columns.iter().map(|at| qualified(self.right.schema(), at)));
         let schema = DFSchema::new_with_metadata(fields.collect(), HashMap::new())?;
-        let expression = physical(&self.condition, &schema)?;
+        let expression = physical(expr, &schema)?;
         let (left, right) = (left.schema().project(&left_columns)?, right.schema().project(&right_columns)?);
         let schema = Schema::new(left.fields().iter().chain(right.fields()).cloned().collect::<Fields>());
         let columns = JoinFilter::build_column_indices(left_columns, right_columns);
@@ -134,13 +174,18 @@ impl UserDefinedLogicalNodeCore for SphericalJoin {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        let Nearness { left, right, left_radius, right_radius, constant: _ } = &self.near;
+        let Nearness { left, right, left_radius, right_radius, constant: _, conjunct: _ } = &self.near;
         let radii = left_radius.iter().chain(right_radius);
-        std::iter::once(&self.condition).chain(left).chain(right).chain(radii).cloned().collect()
+        let order = self.wanted.iter().flat_map(|wanted| &wanted.order).map(|by| &by.expr);
+        std::iter::once(&self.condition).chain(left).chain(right).chain(radii).chain(order).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "SphericalJoin: {} on {}", self.join_type, self.condition)
+        write!(f, "SphericalJoin: {} on {}", self.join_type, self.condition)?;
+        if let Some(wanted) = &self.wanted {
+            write!(f, ", {wanted}")?;
+        }
+        Ok(())
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
@@ -159,9 +204,14 @@ impl UserDefinedLogicalNodeCore for SphericalJoin {
             constant: self.near.constant.clone(),
             left_radius: self.near.left_radius.as_ref().and_then(|_| next()),
             right_radius: self.near.right_radius.as_ref().and_then(|_| next()),
+            conjunct: self.near.conjunct,
         };
+        let wanted = self.wanted.clone().map(|wanted| Wanted {
+            order: wanted.order.into_iter().map(|by| SortExpr { expr: next().unwrap_or(by.expr), ..by }).collect(),
+            ..wanted
+        });
         let schema = Arc::new(build_join_schema(left.schema(), right.schema(), &self.join_type)?);
-        Ok(SphericalJoin { left, right, join_type: self.join_type, condition, near, schema })
+        Ok(SphericalJoin { left, right, join_type: self.join_type, condition, near, wanted, schema })
     }
 }
 

@@ -196,3 +196,163 @@ async fn many_near_pairs_lie_in_two_chunks() {
         assert!(crossing > 20, "{crossing} of {} pairs", pairs.len());
     }
 }
+
+/// Statements that look at the first partners of each row, and whether the operator is told. Where the plan
+/// above has to choose among equals, what it shows of them does not depend on the choice.
+const FIRST: [(Option<&str>, &str); 27] = [
+    (
+        Some("left row the first 2 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 2"#,
+    ),
+    (
+        Some("left row the first 1 by"),
+        r#"select "objectId", "starId", n + 1 from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166 and s.err > 20) x where 2 > n"#,
+    ),
+    (
+        Some("left row the first 2 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec) desc, s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n = 2"#,
+    ),
+    (
+        Some("left row the first 3 with ties by"),
+        r#"select * from (select o."objectId", s."starId", rank() over (partition by o."objectId" order by s.err % 20) as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 3"#,
+    ),
+    (
+        Some("left row the first 2 different by"),
+        r#"select * from (select o."objectId", s."starId", dense_rank() over (partition by o."objectId" order by s.err % 20 desc nulls first) as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n < 3"#,
+    ),
+    (
+        Some("right row the first 1 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by s."starId" order by separation(o.ra, o.dec, s.ra, s.dec), o."objectId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 1"#,
+    ),
+    (
+        Some("left row the first 1 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o left join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n = 1"#,
+    ),
+    (
+        Some("right row the first 1 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by s."starId" order by separation(o.ra, o.dec, s.ra, s.dec), o."objectId") as n from object o left join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n = 1 and "starId" is not null"#,
+    ),
+    (
+        Some("left row the first 1 with ties by"),
+        r#"select * from (select o."objectId", s."starId", rank() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o right join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n = 1"#,
+    ),
+    (
+        Some("left row the first 2 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o full join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 2"#,
+    ),
+    (
+        Some("left row the first 3 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 1) x where n <= 3"#,
+    ),
+    (
+        Some("left row the first 150 by"),
+        r#"select * from (select a."starId", b."starId" as other, row_number() over (partition by a."starId" order by separation(a.ra, a.dec, b.ra, b.dec), b."starId") as n from star a join star b on separation(a.ra, a.dec, b.ra, b.dec) < 60) x where n <= 150 and n > 148"#,
+    ),
+    (
+        Some("left row the first 1 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < s.err / 3600) x where n <= 1"#,
+    ),
+    (
+        Some("left row the first 2 by"),
+        r#"select "starId", other from (select a."starId", b."starId" as other, row_number() over (partition by a."starId" order by separation(a.ra, a.dec, b.ra, b.dec), b."starId") as n from star a join star b on separation(a.ra, a.dec, b.ra, b.dec) < 0.0166 and a."starId" <> b."starId") x where n between 1 and 2"#,
+    ),
+    (
+        Some("left row the first 1 by"),
+        r#"select o."objectId", s."starId" from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166 qualify row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") = 1"#,
+    ),
+    (
+        Some("left row the first 1 by"),
+        r#"select distinct on (o."objectId") o."objectId", s."starId", s.err from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166 order by o."objectId", separation(o.ra, o.dec, s.ra, s.dec), s."starId""#,
+    ),
+    // Those of several rows, and of rows without a magnitude, are numbered together.
+    (
+        Some("left row the first 2 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."rMag" order by separation(o.ra, o.dec, s.ra, s.dec), o."objectId", s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 2"#,
+    ),
+    (
+        Some("left row the first 4 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (order by separation(o.ra, o.dec, s.ra, s.dec), o."objectId", s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 4"#,
+    ),
+    (
+        Some("left row the first 1 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by abs(o."rMag" - s.err), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 1"#,
+    ),
+    // Positions that are none.
+    (
+        Some("left row the first 1 by"),
+        r#"select * from (select a."starId", b."starId" as other, row_number() over (partition by a."starId" order by separation(a.ra, a.dec, b.ra, b.dec), b."starId") as n from (select "starId", case when "starId" % 7 = 0 then null when "starId" % 11 = 0 then cast('NaN' as double) else ra end as ra, dec from star) a left join (select "starId", ra, case when "starId" % 5 = 0 then null when "starId" % 13 = 0 then cast('NaN' as double) else dec end as dec from star) b on separation(a.ra, a.dec, b.ra, b.dec) < 0.02) x where n <= 1"#,
+    ),
+    // An empty side.
+    (
+        Some("left row the first 1 by"),
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec)) as n from object o left join (select * from star where err > 1000) s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 1"#,
+    ),
+    // Whatever else is asked of the pairs needs them all.
+    (
+        None,
+        r#"select * from (select o."objectId", s."starId", count(*) over (partition by o."objectId") as c, row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 1"#,
+    ),
+    (
+        None,
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n > 1"#,
+    ),
+    (
+        None,
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId", s.err order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) x where n <= 1"#,
+    ),
+    (
+        None,
+        r#"select * from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o left join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166 where s.err is null or s.err > 30) x where n <= 1"#,
+    ),
+    (
+        None,
+        r#"select o."objectId", first_value(s."starId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId"), count(*) from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166 group by o."objectId""#,
+    ),
+    (
+        None,
+        r#"select * from (select o."objectId", n, rank() over (partition by o."objectId" order by n desc) as m from (select o."objectId", s."starId", row_number() over (partition by o."objectId" order by separation(o.ra, o.dec, s.ra, s.dec), s."starId") as n from object o join star s on separation(o.ra, o.dec, s.ra, s.dec) < 0.0166) o) x where m <= 1"#,
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_partners_of_each_row_are_those_among_all() {
+    for spec in schemes() {
+        let house = House::build(spec).await;
+        for (told, sql) in FIRST {
+            let expected = house.ask_plain(sql).await;
+            let got = house.ask(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+            assert!(!expected.is_empty(), "{sql} tests nothing");
+            if got != expected {
+                let missing: Vec<_> = expected.iter().filter(|row| !got.contains(row)).take(5).collect();
+                let surplus: Vec<_> = got.iter().filter(|row| !expected.contains(row)).take(5).collect();
+                panic!("{sql}\n{} rows, not {}; missing {missing:?}, surplus {surplus:?}", got.len(), expected.len());
+            }
+            let plan = house.ask(&format!("explain {sql}")).await.unwrap().join("\n");
+            match told {
+                Some(told) => assert!(plan.contains(&format!("of each {told}")), "{sql}\n{plan}"),
+                None => assert!(!plan.contains("of each"), "{sql}\n{plan}"),
+            }
+        }
+    }
+}
+
+/// The side with fewer rows is arranged, whatever the join, also where one side brings its overlap.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_smaller_side_is_arranged() {
+    let house = House::build(schemes().remove(0)).await;
+    let few = r#"(select * from star where "starId" < 100)"#;
+    let joins = ["join", "left join", "right join", "full join", "left semi join", "right anti join"];
+    for (left, right, arranged) in [("object", few, "right"), (few, "object", "left")] {
+        for radius in [0.0166, 3.0] {
+            for join in joins {
+                let sql = format!(
+                    "select count(*) from {left} a {join} {right} b on separation(a.ra, a.dec, b.ra, b.dec) < {radius}"
+                );
+                let expected = house.ask_plain(&sql).await;
+                assert_eq!(house.ask(&sql).await.unwrap(), expected, "{sql}");
+                let plan = house.ask(&format!("explain {sql}")).await.unwrap().join("\n");
+                assert!(plan.contains(&format!("arranged={arranged}")), "{sql}\n{plan}");
+            }
+        }
+    }
+}

@@ -263,7 +263,7 @@ impl Statements {
         values: Option<&RecordBatch>,
         matching: Matching,
     ) -> Result<NewRows, Status> {
-        let (waiting, place) = self.plan_now(caller, Statement { sql: sql.trim_start(), values }).await?;
+        let (waiting, place) = self.plan_now(caller, Statement { sql, values }).await?;
         let (planned, mut life) = (waiting.planned, waiting.life);
         life.executing();
         let schema = planned.schema();
@@ -334,7 +334,10 @@ impl Statements {
             limits,
         };
         let batches = rows.batches.map(move |batch| batch.and_then(|batch| fit.apply(&batch))).boxed();
-        writer.write(upload, batches).await.map_err(failed)
+        let (database, table, mode) = (upload.database.clone(), upload.table.clone(), upload.mode);
+        let written = writer.write(upload, batches).await.map_err(failed)?;
+        tracing::info!(database, table, ?mode, rows = written, "table written");
+        Ok(written)
     }
 
     /// What the user may still write.

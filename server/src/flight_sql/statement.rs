@@ -294,7 +294,7 @@ impl Statements {
         query: QueryContext,
     ) -> Result<(Snapshots, WaitingQuery), Status> {
         let id = query.id;
-        let mut life = QueryLife::open(&query, statement.sql, &self.parts.journal);
+        let mut life = QueryLife::open(&query, statement.sql.trim(), &self.parts.journal);
         match self.planned(caller, statement, snapshots, query).await {
             Ok((snapshots, planned)) => {
                 life.planned();

@@ -6,7 +6,8 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::{
-    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, DoPutPreparedStatementResult,
+    ProstMessageExt,
 };
 use arrow_flight::{FlightData, FlightDescriptor, IpcMessage, Ticket};
 use bytes::Bytes;
@@ -144,4 +145,55 @@ async fn a_query_is_no_update() {
     };
     let refused = client.inner_mut().do_put(futures::stream::iter([message])).await.unwrap_err();
     assert!(refused.code() == Code::InvalidArgument && refused.message().contains("query"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_schema_everywhere() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.add_tables().await;
+    let mut client = coordinator.client().await;
+    for sql in [
+        "SELECT * FROM Sky.Object",
+        "SELECT o.objectId AS id, ra_PS + 1 AS shifted, o.name FROM Sky.Object o",
+        "SELECT * FROM Sky.Object JOIN Sky.Source USING (objectId)",
+        "SELECT name, count(*), avg(ra_PS), min(decl_PS) FROM Sky.Object GROUP BY name HAVING count(*) > 1",
+        "SELECT objectId FROM Sky.Object UNION ALL SELECT objectId FROM Sky.Source ORDER BY 1 LIMIT 3",
+        "SELECT objectId, row_number() OVER (ORDER BY ra_PS) FROM Sky.Object",
+        "SELECT arrow_cast('a', 'Utf8View') AS v, arrow_cast('b', 'Dictionary(Int32, Utf8)') AS d, NULL AS n",
+        "SELECT now(), current_date, INTERVAL '1 day', CAST(1 AS DECIMAL(10, 2)), make_array(1, 2), struct(1, 'a')",
+        "WITH f AS (SELECT band FROM Sky.Filter_Names) SELECT f.band, o.name FROM f CROSS JOIN Sky.Object o",
+        "SELECT count(*) FROM Sky.Object WHERE objectId IN (SELECT objectId FROM Sky.Source)",
+        "SELECT * FROM Sky.Object WHERE 1 = 0",
+        "VALUES (1, 'a'), (2, NULL)",
+        "EXPLAIN SELECT * FROM Sky.Object",
+        "SHOW TABLES",
+        "SHOW COLUMNS FROM Sky.Object",
+        "DESCRIBE Sky.Source",
+        "SHOW DATABASES",
+        "SELECT * FROM information_schema.columns",
+    ] {
+        let (prepared, _) = prepare(&mut client, sql).await;
+        let told = Schema::try_from(IpcMessage(prepared.dataset_schema)).unwrap();
+        let handle = prepared.prepared_statement_handle;
+        let query = CommandStatementQuery { query: sql.into(), transaction_id: None };
+        let plain = FlightDescriptor::new_cmd(query.as_any().encode_to_vec());
+        for descriptor in [command(&handle), plain] {
+            let schema = client.inner_mut().get_schema(descriptor.clone()).await.unwrap().into_inner();
+            assert_eq!(Schema::try_from(IpcMessage(schema.schema)).unwrap(), told, "GetSchema of {sql}");
+            let info = client.inner_mut().get_flight_info(descriptor).await.unwrap().into_inner();
+            assert_eq!(info.clone().try_decode_schema().unwrap(), told, "GetFlightInfo of {sql}");
+            // `fetch` compares the stream with the info.
+            fetch(&mut client, info).await;
+        }
+        for field in told.fields() {
+            assert!(field.metadata().contains_key("ARROW:FLIGHT:SQL:TYPE_NAME"), "{sql}: {field:?}");
+        }
+    }
+    let (prepared, _) = prepare(&mut client, "SELECT ra_PS, ra_PS + 1 FROM Sky.Object").await;
+    let told = Schema::try_from(IpcMessage(prepared.dataset_schema)).unwrap();
+    let key = |field: usize, key: &str| told.field(field).metadata().get(&format!("ARROW:FLIGHT:SQL:{key}")).cloned();
+    assert_eq!(key(0, "TABLE_NAME").as_deref(), Some("Object"));
+    assert_eq!(key(0, "DB_SCHEMA_NAME").as_deref(), Some("Sky"));
+    assert_eq!(key(0, "REMARKS").as_deref(), Some("right ascension [deg]"));
+    assert_eq!(key(1, "TABLE_NAME"), None, "a computed column is no table's");
 }

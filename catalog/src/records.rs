@@ -1,8 +1,6 @@
 //! The records themselves: values without behaviour beyond finding one's way in them.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use skyflight_sky::{ChunkId, SchemeSpec};
@@ -86,24 +84,26 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        impl FromStr for $kind {
-            type Err = UnknownWord;
+        impl std::str::FromStr for $kind {
+            type Err = $crate::UnknownWord;
 
-            fn from_str(word: &str) -> Result<$kind, UnknownWord> {
+            fn from_str(word: &str) -> Result<$kind, $crate::UnknownWord> {
                 match word.to_ascii_lowercase().as_str() {
                     $($word => Ok($kind::$variant),)+
-                    _ => Err(UnknownWord { word: word.to_owned(), what: $what, known: [$($word),+].join(", ") }),
+                    _ => Err($crate::UnknownWord { word: word.to_owned(), what: $what, known: [$($word),+].join(", ") }),
                 }
             }
         }
     };
 }
+
+pub(crate) use words;
 
 words!(TableKind, "kind of table", { Director => "director", Child => "child", Replicated => "replicated" });
 words!(FileKind, "kind of file", { Rows => "rows", Overlap => "overlap", DirectorIndex => "director_index" });
@@ -278,6 +278,19 @@ pub struct Worker {
     pub capacity: WorkerCapacity,
 }
 
+/// What a query was expected to read when it was planned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimated {
+    /// Chunks that fragments run on.
+    pub chunks: u64,
+    /// Rows of those chunks.
+    pub rows: u64,
+    /// Bytes of the columns read.
+    pub bytes: u64,
+    /// Wall time, milliseconds.
+    pub millis: u64,
+}
+
 /// One query's record, from start to end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryRecord {
@@ -299,6 +312,8 @@ pub struct QueryRecord {
     pub rows: u64,
     /// Bytes given.
     pub bytes: u64,
-    /// Chunks touched.
+    /// Chunks done.
     pub chunks: u64,
+    /// What was expected of it.
+    pub estimate: Estimated,
 }

@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use crate::commit::Commit;
 use crate::error::Result;
 use crate::ids::{DatabaseId, SnapshotId, TransactionId};
+use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
 use crate::records::{Database, QueryRecord, Snapshot, Worker};
+use crate::user::{PasswordHash, User};
 
 /// A transaction without a heartbeat for longer than this is abandoned (milliseconds).
 pub const ABANDONED_AFTER_MS: i64 = 30_000;
@@ -96,6 +98,28 @@ pub trait CatalogStore: Send + Sync + Debug {
     /// ingest into the database is alive.
     async fn drop_table(&self, database: DatabaseId, table: &str) -> Result<SnapshotId>;
 
+    /// Every user, by name.
+    async fn users(&self) -> Result<Vec<User>>;
+
+    /// The user of that name, whatever its case.
+    async fn user(&self, name: &str) -> Result<Option<User>>;
+
+    /// Adds a user, durably.
+    ///
+    /// Errors: `AlreadyExists` whatever the case; `Invalid` when the name breaks the rules of
+    /// [`crate::check_user_name`].
+    async fn add_user(&self, name: &str, password: &PasswordHash) -> Result<()>;
+
+    /// Gives a user another password, durably.
+    ///
+    /// Errors: `NotFound` with the nearest name.
+    async fn set_password(&self, name: &str, password: &PasswordHash) -> Result<()>;
+
+    /// Takes a user away, durably. The user's own database stays.
+    ///
+    /// Errors: `NotFound` with the nearest name.
+    async fn remove_user(&self, name: &str) -> Result<()>;
+
     /// Records what a worker says of itself; the later call with the same id wins.
     ///
     /// Errors: `Invalid` when the id breaks the rules of [`crate::WorkerId`].
@@ -109,4 +133,37 @@ pub trait CatalogStore: Send + Sync + Debug {
 
     /// The latest queries, newest first, at most `limit`.
     async fn queries(&self, limit: u32) -> Result<Vec<QueryRecord>>;
+
+    /// The latest queries of one user, newest first, at most `limit`.
+    async fn queries_of(&self, user: &str, limit: u32) -> Result<Vec<QueryRecord>>;
+
+    /// The record of one query.
+    ///
+    /// Errors: `NotFound`.
+    async fn query(&self, id: &str) -> Result<QueryRecord>;
+
+    /// Closes the records that an earlier coordinator left open, as failed; how many there were.
+    async fn close_left_queries(&self, at_unix_ms: i64, error: &str) -> Result<u64>;
+
+    /// Records a new job, durably.
+    ///
+    /// Errors: `AlreadyExists` for an id that is taken.
+    async fn submit_job(&self, job: &Job) -> Result<()>;
+
+    /// The job of that id.
+    ///
+    /// Errors: `NotFound`.
+    async fn job(&self, id: &str) -> Result<Job>;
+
+    /// Jobs, newest first.
+    async fn jobs(&self, filter: JobFilter<'_>) -> Result<Vec<Job>>;
+
+    /// Takes a job one step on, durably. False, with nothing changed, where it is not in a state
+    /// from which the step leads: somebody else was first.
+    ///
+    /// Errors: `NotFound`.
+    async fn step_job(&self, id: &str, step: &JobStep) -> Result<bool>;
+
+    /// Bytes of all results that are kept for a user.
+    async fn job_bytes(&self, user: &str) -> Result<u64>;
 }

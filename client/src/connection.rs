@@ -4,16 +4,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::FlightInfo;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightEndpoint, FlightInfo};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use crate::fetch::fetch;
 use crate::{ClientError, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,16 +25,22 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// A connection; clones share it.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    client: FlightSqlServiceClient<Channel>,
+    pub(crate) client: FlightSqlServiceClient<Channel>,
 }
 
-/// A table as the server names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableName {
-    /// The database.
-    pub database: String,
-    /// The table.
-    pub table: String,
+/// How a server is reached that wants TLS.
+#[derive(Clone, Default)]
+pub struct TlsOptions {
+    /// The authorities of the server's certificate, PEM.
+    pub authorities: Vec<u8>,
+    /// The client's own certificate and its private key, PEM, where the server asks for one.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsOptions").field("identity", &self.identity.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -43,13 +49,34 @@ impl Connection {
     /// # Errors
     /// `url` is no `http://host:port`, or nobody answers there within 5 s.
     pub async fn open(url: &str) -> Result<Connection> {
+        Connection::open_with(url, None).await
+    }
+
+    /// Connects without naming a user; to an `https` address by TLS.
+    ///
+    /// # Errors
+    /// `url` is no `http://host:port` or `https://host:port`, nobody answers there within 5 s, or the
+    /// server is not who it should be.
+    pub async fn open_with(url: &str, tls: Option<&TlsOptions>) -> Result<Connection> {
         let endpoint = Endpoint::from_shared(url.to_string())
             .map_err(|_| ClientError::Address { url: url.to_string() })?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let channel = endpoint.connect().await.map_err(|cause| ClientError::Connect { url: url.to_string(), cause })?;
+        let failed = |cause| ClientError::Connect { url: url.to_string(), cause };
+        let endpoint = match (url.starts_with("https://"), tls) {
+            (false, _) => endpoint,
+            (true, None) => return Err(ClientError::NoAuthorities { url: url.to_string() }),
+            (true, Some(tls)) => {
+                let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.authorities));
+                if let Some((certificate, key)) = &tls.identity {
+                    config = config.identity(Identity::from_pem(certificate, key));
+                }
+                endpoint.tls_config(config).map_err(failed)?
+            }
+        };
+        let channel = endpoint.connect().await.map_err(failed)?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Connection { client: FlightSqlServiceClient::new_from_inner(inner) })
     }
@@ -88,49 +115,14 @@ impl Connection {
         Ok(schema.into())
     }
 
-    /// The tables the user may see, by database and name.
-    ///
-    /// # Errors
-    /// The server's own, with its gRPC code.
-    pub async fn tables(&mut self) -> Result<Vec<TableName>> {
-        let info = self.client.get_tables(CommandGetTables::default()).await?;
-        let mut rows = self.rows(info)?;
-        let mut tables = Vec::new();
-        while let Some(batch) = rows.try_next().await? {
-            let column = |name: &str| {
-                batch
-                    .column_by_name(name)
-                    .and_then(|c| c.as_string_opt::<i32>())
-                    .ok_or_else(|| ClientError::Protocol(format!("GetTables without {name}")))
-            };
-            let (databases, names) = (column("db_schema_name")?, column("table_name")?);
-            for (database, table) in databases.iter().zip(names.iter()) {
-                tables.push(TableName {
-                    database: database.unwrap_or_default().to_string(),
-                    table: table.unwrap_or_default().to_string(),
-                });
-            }
-        }
-        Ok(tables)
-    }
-
-    fn rows(&self, info: FlightInfo) -> Result<Rows> {
+    /// The rows that an answer's endpoints give.
+    pub(crate) fn rows(&self, info: FlightInfo) -> Result<Rows> {
         let schema = Schema::try_from(info.clone())?;
         let client = self.client.clone();
         let endpoints = futures::stream::iter(info.endpoint.into_iter().map(Ok));
         let batches = endpoints.and_then(move |endpoint| fetch(client.clone(), endpoint)).try_flatten().boxed();
         Ok(Rows { schema: schema.into(), batches })
     }
-}
-
-/// Redeems one endpoint at the server the connection is to, which serves every ticket it issues.
-async fn fetch(
-    mut client: FlightSqlServiceClient<Channel>,
-    endpoint: FlightEndpoint,
-) -> Result<impl Stream<Item = Result<RecordBatch>>> {
-    let ticket = endpoint.ticket.ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".to_string()))?;
-    let batches = client.do_get(ticket).await?;
-    Ok(batches.map_err(ClientError::from))
 }
 
 /// The rows of a query, a batch at a time. An error is the last item.

@@ -7,13 +7,19 @@ use arrow_flight::error::FlightError;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address is no URL that can be connected to.
-    #[error("{url:?} is no address of a server; write http://host:port")]
+    #[error("{url:?} is no address of a server; write http://host:port or https://host:port")]
     Address {
         /// What was given.
         url: String,
     },
+    /// A server that wants TLS, and nothing by which to know it.
+    #[error("{url} wants TLS: give the file with the authority of its certificate (--ca-file)")]
+    NoAuthorities {
+        /// The server's address.
+        url: String,
+    },
     /// Nobody answers there.
-    #[error("cannot connect to {url}: {cause}; is the server running?")]
+    #[error("cannot connect to {url}: {}; is the server running?", whole(.cause))]
     Connect {
         /// The server's address.
         url: String,
@@ -42,6 +48,18 @@ pub enum ClientError {
         /// What the system says.
         cause: std::io::Error,
     },
+}
+
+/// An error with all that caused it: the transport's own message says only that it is one.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }
 
 impl From<FlightError> for ClientError {

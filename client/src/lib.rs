@@ -14,17 +14,24 @@
 //! # }
 //! ```
 
+mod browse;
 mod connection;
 mod error;
+mod fetch;
+mod job;
 mod output;
 mod shell;
 mod statements;
+mod write;
 
-pub use connection::{Connection, Rows, TableName};
+pub use browse::{ForeignKey, TableName};
+pub use connection::{Connection, Rows, TlsOptions};
 pub use error::ClientError;
+pub use job::{Job, JobStatus};
 pub use output::{Format, Summary, write_rows};
 pub use shell::{ShellOptions, run_script, run_shell};
 pub use statements::split_statements;
+pub use write::UploadMode;
 
 /// The result of everything in this crate.
 pub type Result<T, E = ClientError> = std::result::Result<T, E>;

@@ -64,6 +64,8 @@ pub struct QueryContext {
     pub cancel: CancellationToken,
     /// What the query has cost so far.
     pub counters: Arc<QueryCounters>,
+    /// The span that the query is, for whoever follows it through the cluster; see [`crate::trace`].
+    pub trace: opentelemetry::Context,
 }
 
 impl QueryContext {
@@ -74,6 +76,7 @@ impl QueryContext {
             user: user.into(),
             cancel: CancellationToken::new(),
             counters: Arc::default(),
+            trace: opentelemetry::Context::new(),
         }
     }
 }
@@ -127,6 +130,25 @@ pub struct DispatchRequest {
     /// Proved: the same chunk gives the same rows in the same order on every attempt, so rows may
     /// pass on before the chunk's trailer has come and a retry resumes in mid-chunk.
     pub deterministic: bool,
+    /// Who keeps what comes of each chunk; `None` where nobody does. What is kept must be whole, so
+    /// such a dispatch is not deterministic.
+    pub commits: Option<Arc<dyn ChunkCommits>>,
+}
+
+/// Keeps the rows of each chunk of one dispatch, so that the chunk need not run again.
+#[async_trait]
+pub trait ChunkCommits: Debug + Send + Sync {
+    /// One frame of a chunk whose trailer has come and agrees; before the frame passes on.
+    ///
+    /// # Errors
+    /// The frame cannot be kept; the dispatch ends.
+    async fn frame(&self, chunk: ChunkId, frame: &Frame) -> Result<()>;
+
+    /// All frames of the chunk have been given. Called once for each chunk.
+    ///
+    /// # Errors
+    /// As [`ChunkCommits::frame`].
+    async fn committed(&self, chunk: ChunkId) -> Result<()>;
 }
 
 /// Record batches as undecoded frames; ends with an error unless every chunk was received whole.

@@ -24,6 +24,7 @@ use crate::registry::state_builder;
 use crate::repair::{InSubqueryRule, optimizer_rules};
 use crate::session::{Session, SessionOptions};
 use crate::shuffle::{ShuffleConfig, Shuffler};
+use crate::system::SystemTables;
 use crate::tables::SnapshotIndex;
 use crate::{EngineError, Result};
 
@@ -59,6 +60,8 @@ pub struct EngineConfig {
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
+    /// `None` where there is no database `system`.
+    pub(crate) system: Option<Arc<dyn SystemTables>>,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,14 @@ impl Engine {
         let template = template(&config, &runtime);
         let shuffler = dispatcher.shuffle().map(|cluster| Arc::new(Shuffler::new(config.shuffle.clone(), cluster)));
         let indices = Cache::new(INDEXED_SNAPSHOTS);
-        Ok(Engine { shared: Arc::new(Shared { config, store, dispatcher, template, shuffler, indices }) })
+        let shared = Arc::new(Shared { config, store, dispatcher, template, shuffler, indices });
+        Ok(Engine { shared, system: None })
+    }
+
+    /// The same engine with the database `system`.
+    #[must_use]
+    pub fn with_system(self, system: Arc<dyn SystemTables>) -> Engine {
+        Engine { system: Some(system), ..self }
     }
 
     /// DataFusion's state that every session begins with: functions, rules, planner and limits, and no

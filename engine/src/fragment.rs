@@ -75,6 +75,11 @@ impl FragmentRuntime {
         Arc::clone(self.state.runtime_env())
     }
 
+    /// Bytes that fragments, and all else that runs on the worker, have taken from their memory.
+    pub fn memory_reserved(&self) -> usize {
+        self.state.runtime_env().memory_pool.reserved()
+    }
+
     /// Rows of a batch.
     pub(crate) fn batch_rows(&self) -> usize {
         self.state.config().batch_size()

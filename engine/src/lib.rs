@@ -31,9 +31,13 @@ pub mod schema;
 mod session;
 pub mod shuffle;
 mod spherical;
+mod system;
 mod tables;
+pub mod trace;
+pub mod views;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Result};
 pub use estimate::Estimate;
 pub use session::{PlannedQuery, Session, SessionOptions};
+pub use system::{SYSTEM, SystemTables};

@@ -5,12 +5,18 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::temporal_conversions::timestamp_ms_to_datetime;
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as PlanResult;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::sql::parser::Statement;
@@ -31,12 +37,13 @@ use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
 use crate::own::own_database;
 use crate::parameters::{Described, bind, infer, nulls};
-use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error};
+use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error, is_volatile};
 use crate::plan::sequence::SequenceExec;
 use crate::schema::{client_schema, client_schema_of};
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
 use crate::spherical::{plan_spherical_joins, want_nearest};
+use crate::system::{SystemDatabase, find_jobs, whole_job};
 use crate::tables::{SessionCatalog, SnapshotIndex};
 use crate::{EngineError, Result};
 
@@ -57,6 +64,8 @@ pub struct SessionOptions {
     pub snapshots: Option<Vec<(DatabaseId, SnapshotId)>>,
     /// Whether queries are shuffled; `None` means as the engine is configured.
     pub shuffle: Option<ShuffleMode>,
+    /// What `now()` means, in milliseconds of Unix time; `None` means the moment of planning.
+    pub clock_unix_ms: Option<i64>,
 }
 
 /// A view of the catalog that does not change while it is held.
@@ -135,22 +144,25 @@ impl Session {
         }
     }
 
-    /// The statement with its names resolved, and how many parameters it has.
-    fn read(&self, sql: &str) -> Result<(Statement, usize)> {
+    /// The statement with its names resolved, and what there is to know of it.
+    async fn read(&self, sql: &str) -> Result<Read> {
         let limits = &self.engine.shared.config.limits;
         let (mut statement, parameters) = parse_numbered(sql, limits)?;
         if lists_databases(&statement) {
             statement = parse_numbered(LIST_DATABASES, limits)?.0;
         }
-        names::resolve(&mut statement, &self.names())?;
+        let whole_job = whole_job(&statement, sql);
+        let jobs = find_jobs(&mut statement)?;
+        let system = self.system(&jobs).await?;
+        names::resolve(&mut statement, &self.names(system.as_deref()))?;
         compare_in(&mut statement);
-        Ok((statement, parameters))
+        Ok(Read { statement, parameters, system, whole_job })
     }
 
     async fn plan_here(&self, sql: &str, values: Option<&RecordBatch>, query: QueryContext) -> Result<PlannedQuery> {
-        let (statement, parameters) = self.read(sql)?;
+        let Read { statement, parameters, system, whole_job } = self.read(sql).await?;
         let values = checked_values(parameters, values)?;
-        let state = self.state(&query);
+        let state = self.state(&query, system.as_ref())?;
         if let Statement::Explain(explain) = statement {
             let logical = state.statement_to_plan(*explain.statement).await.map_err(error_of)?;
             let logical = one_row_bound(logical, values)?;
@@ -158,7 +170,7 @@ impl Session {
             let explained = ExplainExec::new(&marked, plan, shuffle, explain.options.analyze).map_err(error_of)?;
             let plan: Arc<dyn ExecutionPlan> = Arc::new(explained);
             let schema = client_schema(&plan.schema());
-            return Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() });
+            return Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone(), whole_job: None });
         }
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
         let (schema, plan) = match values {
@@ -169,7 +181,7 @@ impl Session {
                 (client_schema_of(marked.plan.schema()), plan)
             }
         };
-        Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone() })
+        Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone(), whole_job })
     }
 
     /// One run for each row of values.
@@ -192,7 +204,7 @@ impl Session {
     }
 
     async fn describe_here(&self, sql: &str, targets: &[DataType], query: QueryContext) -> Result<Described> {
-        let (statement, count) = self.read(sql)?;
+        let Read { statement, parameters: count, system, .. } = self.read(sql).await?;
         if count == 0 {
             let rows = self.plan_here(sql, None, query).await?.schema();
             return Ok(Described { rows, parameters: Arc::new(Schema::empty()) });
@@ -201,7 +213,7 @@ impl Session {
             Statement::Explain(explain) => *explain.statement,
             other => other,
         };
-        let logical = self.state(&query).statement_to_plan(statement).await.map_err(error_of)?;
+        let logical = self.state(&query, system.as_ref())?.statement_to_plan(statement).await.map_err(error_of)?;
         let parameters = infer(&logical, count, targets).map_err(error_of)?;
         let values = nulls(&parameters).map_err(error_of)?;
         let rows = self.plan_here(sql, Some(&values), query).await?.schema();
@@ -245,11 +257,24 @@ impl Session {
         }
     }
 
-    fn names(&self) -> NameCatalog {
+    async fn system(&self, jobs: &[String]) -> Result<Option<Arc<SystemDatabase>>> {
+        match (&self.engine.system, jobs.first()) {
+            (Some(source), _) => Ok(Some(Arc::new(SystemDatabase::open(source, &self.options.user, jobs).await?))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(EngineError::Unsupported("there are no jobs here".to_owned())),
+        }
+    }
+
+    fn names(&self, system: Option<&SystemDatabase>) -> NameCatalog {
         let default =
             self.options.default_database.clone().or_else(|| self.engine.shared.config.default_database.clone());
         NameCatalog {
-            databases: self.indices.iter().map(|i| Arc::clone(&i.names)).collect(),
+            databases: self
+                .indices
+                .iter()
+                .map(|i| Arc::clone(&i.names))
+                .chain(system.map(|system| Arc::new(system.names())))
+                .collect(),
             default_database: default,
             own_database: Some(own_database(&self.options.user)),
         }
@@ -257,7 +282,7 @@ impl Session {
 
     /// DataFusion's state for one query: the shared template, this session's catalog, this
     /// query's context and clock.
-    fn state(&self, query: &QueryContext) -> SessionState {
+    fn state(&self, query: &QueryContext, system: Option<&Arc<SystemDatabase>>) -> Result<SessionState> {
         let shared = &self.engine.shared;
         let config = shared
             .template
@@ -266,14 +291,23 @@ impl Session {
             .with_extension(Arc::new(QueryCancel(query.cancel.clone())))
             .with_extension(Arc::new(LeafContext { query: query.clone(), dispatcher: Arc::clone(&shared.dispatcher) }));
         let catalogs = MemoryCatalogProviderList::new();
-        catalogs.register_catalog(CATALOG.to_string(), Arc::new(SessionCatalog::new(&self.indices)));
-        let mut state = SessionStateBuilder::new_from_existing(shared.template.clone())
+        catalogs.register_catalog(CATALOG.to_string(), Arc::new(SessionCatalog::new(&self.indices, system)));
+        let mut builder = SessionStateBuilder::new_from_existing(shared.template.clone())
             .with_session_id(query.id.to_string())
-            .with_config(config)
-            .with_catalog_list(Arc::new(catalogs))
-            .build();
+            .with_catalog_list(Arc::new(catalogs));
+        if let Some(unix_ms) = self.options.clock_unix_ms {
+            let clock = timestamp_ms_to_datetime(unix_ms)
+                .ok_or_else(|| EngineError::Internal(format!("{unix_ms} is no time of a query")))?;
+            builder = builder.with_execution_props(ExecutionProps {
+                query_execution_start_time: Some(clock.and_utc()),
+                config_options: Some(Arc::clone(config.options())),
+                ..ExecutionProps::new()
+            });
+            return Ok(builder.with_config(config).build());
+        }
+        let mut state = builder.with_config(config).build();
         state.mark_start_execution();
-        state
+        Ok(state)
     }
 }
 
@@ -335,6 +369,16 @@ fn compare_in(statement: &mut Statement) {
     }
 }
 
+/// A statement that was read.
+struct Read {
+    statement: Statement,
+    parameters: usize,
+    /// The database `system` it sees.
+    system: Option<Arc<SystemDatabase>>,
+    /// The job whose rows it gives, and nothing else.
+    whole_job: Option<String>,
+}
+
 /// A statement ready to run, once.
 #[derive(Debug)]
 pub struct PlannedQuery {
@@ -343,6 +387,7 @@ pub struct PlannedQuery {
     state: SessionState,
     query: QueryContext,
     engine: Engine,
+    whole_job: Option<String>,
 }
 
 impl PlannedQuery {
@@ -359,7 +404,7 @@ impl PlannedQuery {
     ) -> PlanResult<PlannedQuery> {
         let (marked, plan) = merge_plan(&state, logical).await?;
         let schema = client_schema_of(marked.plan.schema());
-        Ok(PlannedQuery { schema, plan, state, query, engine: engine.clone() })
+        Ok(PlannedQuery { schema, plan, state, query, engine: engine.clone(), whole_job: None })
     }
 
     /// The schema that clients see, the same wherever it is told.
@@ -370,6 +415,11 @@ impl PlannedQuery {
     /// Id, cancellation and counters.
     pub fn query(&self) -> &QueryContext {
         &self.query
+    }
+
+    /// The job whose rows are all that is asked for, by `SELECT * FROM job('<id>')`.
+    pub fn whole_job(&self) -> Option<&str> {
+        self.whole_job.as_deref()
     }
 
     /// The merge plan, for tests and EXPLAIN.
@@ -384,6 +434,38 @@ impl PlannedQuery {
     pub fn estimate(&self) -> Result<Estimate> {
         let plan = self.plan.downcast_ref::<ShuffledExec>().map_or(&self.plan, ShuffledExec::merge);
         Estimate::of(plan).map_err(error_of)
+    }
+
+    /// True where some expression, here or beside the chunks, gives another value each time it is asked.
+    ///
+    /// # Errors
+    /// The plan cannot be walked, which is a fault of ours.
+    pub fn is_volatile(&self) -> Result<bool> {
+        let plan = self.plan.downcast_ref::<ShuffledExec>().map_or(&self.plan, ShuffledExec::merge);
+        has_volatile(plan).map_err(error_of)
+    }
+
+    /// True where the rows of a leaf pass a limit and nothing that must see all of them first: then only a
+    /// part of what is estimated is read.
+    pub fn may_stop_early(&self) -> bool {
+        let mut plan = &self.plan;
+        let mut limited = false;
+        while plan.downcast_ref::<ChunkDispatchExec>().is_none() {
+            let limit = plan.is::<GlobalLimitExec>() || plan.is::<LocalLimitExec>();
+            let passes =
+                plan.is::<CoalescePartitionsExec>() || plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>();
+            limited |= limit || passes && plan.fetch().is_some();
+            match plan.children().as_slice() {
+                [input] if limit || passes => plan = input,
+                _ => return false,
+            }
+        }
+        limited
+    }
+
+    /// True where the workers exchange rows among themselves.
+    pub fn is_shuffled(&self) -> bool {
+        self.plan.is::<ShuffledExec>()
     }
 
     /// The dispatch whose frames are exactly this query's rows in [`PlannedQuery::schema`]; `None`
@@ -449,6 +531,21 @@ impl PlannedQuery {
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
+}
+
+fn has_volatile(plan: &Arc<dyn ExecutionPlan>) -> PlanResult<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        node.apply_expressions(&mut |expr| {
+            found |= is_volatile(expr);
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if let Some(leaf) = node.downcast_ref::<ChunkDispatchExec>() {
+            found |= has_volatile(leaf.fragment())?;
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 async fn forward(

@@ -29,6 +29,7 @@ use crate::nan::prunable;
 use crate::plan::scan::{ChunkScan, ChunkScanExec};
 use crate::prune::area_of;
 use crate::schema::{HEALPIX_COLUMN, arrow_schema};
+use crate::system::{SYSTEM, SystemDatabase};
 
 /// More ranges than this cost more per file than the pages they leave out.
 const CELL_RANGES: usize = 8;
@@ -389,13 +390,16 @@ pub(crate) fn contains_subquery(expr: &Expr) -> bool {
 /// The Flight SQL catalog `skyflight`: one schema for each database of the session.
 #[derive(Debug)]
 pub(crate) struct SessionCatalog {
-    databases: Vec<(String, Arc<SessionDatabase>)>,
+    databases: Vec<(String, Arc<dyn SchemaProvider>)>,
 }
 
 impl SessionCatalog {
-    pub(crate) fn new(snapshots: &[Arc<SnapshotIndex>]) -> Self {
-        let databases =
-            snapshots.iter().map(|s| (s.database.name.clone(), Arc::new(SessionDatabase(Arc::clone(s))))).collect();
+    pub(crate) fn new(snapshots: &[Arc<SnapshotIndex>], system: Option<&Arc<SystemDatabase>>) -> Self {
+        let database = |index: &Arc<SnapshotIndex>| {
+            (index.database.name.clone(), Arc::new(SessionDatabase(Arc::clone(index))) as Arc<dyn SchemaProvider>)
+        };
+        let mut databases: Vec<_> = snapshots.iter().map(database).collect();
+        databases.extend(system.map(|system| (SYSTEM.to_owned(), Arc::clone(system) as _)));
         SessionCatalog { databases }
     }
 }
@@ -407,7 +411,7 @@ impl CatalogProvider for SessionCatalog {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let (_, database) = self.databases.iter().find(|(n, _)| n == name)?;
-        Some(Arc::clone(database) as Arc<dyn SchemaProvider>)
+        Some(Arc::clone(database))
     }
 }
 

@@ -12,12 +12,13 @@ use futures::StreamExt;
 use prost::Message;
 use skyflight_catalog::{FileId, FileKind, TransactionId, Worker, WorkerId};
 use skyflight_proto::ticket::Body;
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::{
     ClusterKeys, DropTransactionResult, DropTransactionTicket, FileReceipt, PutFileTicket, Ticket, retryable, wire,
 };
 use skyflight_sky::ChunkId;
 use tokio::io::AsyncReadExt;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::chunk_file::WrittenFile;
 use crate::error::{IngestError, Result};
@@ -44,12 +45,13 @@ pub(crate) struct FileLabel {
 #[derive(Debug)]
 pub(crate) struct Courier {
     keys: Arc<ClusterKeys>,
+    dialer: Dialer,
     clients: parking_lot::Mutex<HashMap<WorkerId, FlightServiceClient<Channel>>>,
 }
 
 impl Courier {
-    pub(crate) fn new(keys: Arc<ClusterKeys>) -> Courier {
-        Courier { keys, clients: parking_lot::Mutex::new(HashMap::new()) }
+    pub(crate) fn new(keys: Arc<ClusterKeys>, dialer: Dialer) -> Courier {
+        Courier { keys, dialer, clients: parking_lot::Mutex::new(HashMap::new()) }
     }
 
     /// Sends a file to one worker and checks its receipt; tries again where that may help.
@@ -156,8 +158,10 @@ impl Courier {
         if let Some(client) = clients.get(&worker.id) {
             return Ok(client.clone());
         }
-        let endpoint = Endpoint::from_shared(worker.address.clone())
-            .map_err(|error| tonic::Status::invalid_argument(format!("{} is no address ({error})", worker.address)))?;
+        let endpoint = self
+            .dialer
+            .endpoint(&worker.address)
+            .map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
         let channel = endpoint
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT)

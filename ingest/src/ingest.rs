@@ -58,7 +58,7 @@ async fn in_transaction(
     let database = find_or_create(store.as_ref(), &request.database).await?;
     let workers = store.workers().await?;
     let alive = alive(&workers);
-    let courier = Arc::new(Courier::new(keys));
+    let courier = Arc::new(Courier::new(keys, request.dialer.clone()));
     let opened = store.open_transaction(database.id, &Owner::this_process("skyflight ingest")).await?;
     let stop = Stop::default();
     let _ends_with_this = StopOnDrop(stop.clone());

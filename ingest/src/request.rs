@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use skyflight_catalog::{CommitMode, Snapshot, SnapshotId, Table, TableKind};
+use skyflight_proto::tls::Dialer;
 
 use crate::description::TableDescription;
 use crate::error::{IngestError, Result};
@@ -37,6 +38,8 @@ pub struct IngestRequest {
     /// A CSV file for bad rows of all tables; without it the first bad row stops the ingest. A description's own
     /// rejects file comes before it.
     pub rejects: Option<PathBuf>,
+    /// How workers are reached.
+    pub dialer: Dialer,
     /// Hears how far the ingest is.
     pub progress: Option<Arc<dyn ProgressSink>>,
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skyflight_testing.settings import binary
 
-from . import children, chunks, cone, ingest, match, point, scan, shuffle, stream
+from . import children, chunks, cone, ingest, latency, match, point, scan, shuffle, stream
 
 BENCHMARKS = {
     "ingest": ingest.run,
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "children": children.run,
     "point": point.run,
     "shuffle": shuffle.run,
+    "latency": latency.run,
 }
 
 

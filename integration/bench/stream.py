@@ -5,40 +5,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 from skyflight_testing.cluster import Cluster
+from skyflight_testing.memory import MemorySamples
 from skyflight_testing.tables import healpix
 
 from .report import Report, mebibytes
 from .survey import Survey
 
 SQL = "SELECT objectId, ra, dec, gMag, rMag, iMag FROM dr1.Object"
-
-
-class MemorySamples:
-    """Resident memory of processes, sampled while something runs."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._stop = threading.Event()
-        self.samples: dict[str, list[int]] = {process.name: [] for process in cluster.processes()}
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def _sample(self) -> None:
-        while not self._stop.wait(0.05):
-            for process in self._cluster.processes():
-                self.samples[process.name].append(process.memory_bytes())
-
-    def __enter__(self) -> "MemorySamples":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def relay_limit(total: int) -> float:

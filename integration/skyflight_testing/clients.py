@@ -15,7 +15,7 @@ from .settings import binary
 COMMAND_STATEMENT_QUERY = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
 
 
-def _field(number: int, value: bytes) -> bytes:
+def field(number: int, value: bytes) -> bytes:
     """A length-delimited protobuf field: pyarrow has no Flight SQL, and this is all it takes."""
     size, length = len(value), bytearray()
     while size > 0x7F:
@@ -27,13 +27,13 @@ def _field(number: int, value: bytes) -> bytes:
 
 def statement(sql: str) -> flight.FlightDescriptor:
     """The descriptor of a Flight SQL statement."""
-    command = _field(1, COMMAND_STATEMENT_QUERY) + _field(2, _field(1, sql.encode()))
+    command = field(1, COMMAND_STATEMENT_QUERY) + field(2, field(1, sql.encode()))
     return flight.FlightDescriptor.for_command(command)
 
 
 def grpc(url: str) -> str:
-    """`http://host:port` as the Flight clients spell it."""
-    return url.rstrip("/").replace("http://", "grpc+tcp://")
+    """`http://host:port` or `https://host:port` as the Flight clients spell it."""
+    return url.rstrip("/").replace("https://", "grpc+tls://").replace("http://", "grpc+tcp://")
 
 
 class FlightSql:

@@ -1,4 +1,4 @@
-"""Fixtures: the loaded cluster that most tests share, and the oracles. A failed test shows the processes' logs."""
+"""Fixtures: the loaded cluster that most tests share, and the oracles."""
 
 from __future__ import annotations
 
@@ -7,28 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from skyflight_testing import catalogs, cluster as clusters, settings
+from skyflight_testing import catalogs, settings
 from skyflight_testing.cluster import Cluster
 from skyflight_testing.duck import Duck
 from skyflight_testing.tables import Scheme, healpix, stripes
 
 SCHEMES: dict[str, Scheme] = {"h": healpix(), "s": stripes()}
-
-
-def pytest_report_header() -> list[str]:
-    size = "everything at full size" if settings.FULL else (
-        "reduced: 21 kills of workers instead of 200, a part of the altered bits; SKYFLIGHT_FULL=1 for all"
-    )
-    return [f"skyflight: {settings.binary()}", f"test data: {settings.data_folder()}", f"size: {size}; seed {settings.SEED}"]
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome = yield
-    report = outcome.get_result()
-    if report.failed:
-        for cluster in clusters.live:
-            report.sections.append((f"logs of the cluster in {cluster.folder}", cluster.log_tails()))
 
 
 @pytest.fixture(scope="session")

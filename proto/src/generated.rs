@@ -29,7 +29,7 @@ pub struct Ticket {
     #[prost(bytes = "bytes", tag = "3")]
     pub query_id: ::prost::bytes::Bytes,
     /// What is asked. A ticket without a body this version knows is refused.
-    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(oneof = "ticket::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub body: ::core::option::Option<ticket::Body>,
 }
 /// Nested message and enum types in `Ticket`.
@@ -67,6 +67,9 @@ pub mod ticket {
         /// Leave to stop what a worker sends to the clients of a query.
         #[prost(message, tag = "19")]
         Recall(super::RecallTicket),
+        /// The rows of a finished job, and news of one that is not.
+        #[prost(message, tag = "20")]
+        Job(super::JobTicket),
     }
 }
 /// One database as it stood when the query was planned.
@@ -247,6 +250,14 @@ pub struct PartitionTicket {
     /// How the task divides its rows for the stage that reads it; absent where it need not.
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub partitioning: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// Leave to read the rows of the job that the ticket's query id names, as often as wanted, from a
+/// coordinator.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobTicket {
+    /// The batch to begin with, counted from 0; a fetch that broke off goes on at the next.
+    #[prost(uint64, tag = "1")]
+    pub first_batch: u64,
 }
 /// Leave to store one chunk file, and what the file must turn out to be.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

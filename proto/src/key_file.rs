@@ -27,22 +27,39 @@ pub(crate) fn create_if_missing(path: &Path) -> Result<ClusterKeys, KeyError> {
     load(path)
 }
 
+pub(crate) fn replace(path: &Path, keys: &ClusterKeys) -> Result<(), KeyError> {
+    let replaced = write_beside(path, keys.to_text().as_bytes()).and_then(|temporary| {
+        fs::rename(&temporary.0, path)?;
+        File::open(folder_of(path))?.sync_all()
+    });
+    replaced.map_err(|cause| KeyError::Io { action: "replace", path: path.to_owned(), cause })
+}
+
 /// Puts `keys` at `path` unless a file is there already.
 fn create(path: &Path, keys: &ClusterKeys) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let temporary =
-        Temporary(folder.join(format!(".cluster.key.{}.{:016x}", std::process::id(), rand::random::<u64>())));
-    let mut file = private().open(&temporary.0)?;
-    file.write_all(keys.to_text().as_bytes())?;
-    file.sync_all()?;
+    let temporary = write_beside(path, keys.to_text().as_bytes())?;
     // A link, not a rename: a rename would replace the key another process has just made.
     match fs::hard_link(&temporary.0, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => File::open(folder)?.sync_all(),
+        Ok(()) => File::open(folder_of(path))?.sync_all(),
+    }
+}
+
+/// A private file with `secret`, safely on disk, in the folder of `path`.
+fn write_beside(path: &Path, secret: &[u8]) -> io::Result<Temporary> {
+    let name = format!(".cluster.key.{}.{:016x}", std::process::id(), rand::random::<u64>());
+    let temporary = Temporary(folder_of(path).join(name));
+    let mut file = private().open(&temporary.0)?;
+    file.write_all(secret)?;
+    file.sync_all()?;
+    Ok(temporary)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The secret a cluster shares: one key signs, several verify, so that keys can change while
-//! tickets are out.
+//! tickets and tokens are out.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use hmac::{Hmac, KeyInit};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::key_file;
@@ -15,17 +16,33 @@ const SECRET_BYTES: usize = 32;
 const MAX_ID_BYTES: usize = 64;
 const HMAC_BLOCK_BYTES: usize = 64;
 
-/// The keys of a cluster: the first signs, all verify.
+/// The keys of a cluster: the first signs, all verify. Clones share them, also after a reload.
 ///
 /// As text, one key a line, `id:secret` with the secret as 64 hexadecimal digits; empty lines and
 /// lines that start with `#` are passed over. To change keys without refusing a ticket that is out:
-/// add the new line at the end everywhere, then move it to the top everywhere, then drop the old
-/// line when its last ticket has expired. Never prints its secrets, except by
-/// [`ClusterKeys::to_text`].
+/// add the new line at the end everywhere ([`KeyStep::Add`]), then move it to the top everywhere
+/// ([`KeyStep::Promote`]), then drop the old lines when their last ticket has expired
+/// ([`KeyStep::Retire`]). Never prints its secrets, except by [`ClusterKeys::to_text`].
 #[derive(Clone)]
 pub struct ClusterKeys {
+    ring: Arc<RwLock<Arc<Ring>>>,
+}
+
+#[derive(Clone)]
+struct Ring {
     first: Key,
     others: Vec<Key>,
+}
+
+/// One step of a change of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStep {
+    /// A new key, the last: it verifies, and does not sign yet.
+    Add,
+    /// The last key becomes the first, which signs.
+    Promote,
+    /// All keys but the first are gone, and what they signed is void.
+    Retire,
 }
 
 /// Why there are no keys. Messages are complete: each has its cause in it.
@@ -66,7 +83,11 @@ impl ClusterKeys {
     /// One new key from the system's random numbers, with a random id.
     pub fn generate() -> ClusterKeys {
         let id = format!("{:08x}", rand::random::<u32>());
-        ClusterKeys { first: Key::new(id, rand::random()), others: Vec::new() }
+        ClusterKeys::of(Ring { first: Key::new(id, rand::random()), others: Vec::new() })
+    }
+
+    fn of(ring: Ring) -> ClusterKeys {
+        ClusterKeys { ring: Arc::new(RwLock::new(Arc::new(ring))) }
     }
 
     /// The keys in `text`, in its order. Errors name the line, never its content.
@@ -87,13 +108,37 @@ impl ClusterKeys {
         }
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or(KeyError::Empty)?;
-        Ok(ClusterKeys { first, others: keys.collect() })
+        Ok(ClusterKeys::of(Ring { first, others: keys.collect() }))
+    }
+
+    /// The keys after one step of a change. These stay as they are.
+    pub fn stepped(&self, step: KeyStep) -> ClusterKeys {
+        let Ring { first, mut others } = self.ring().as_ref().clone();
+        ClusterKeys::of(match step {
+            KeyStep::Add => {
+                others.push(ClusterKeys::generate().signing());
+                Ring { first, others }
+            }
+            KeyStep::Promote => match others.pop() {
+                Some(last) => {
+                    others.insert(0, first);
+                    Ring { first: last, others }
+                }
+                None => Ring { first, others },
+            },
+            KeyStep::Retire => Ring { first, others: Vec::new() },
+        })
+    }
+
+    /// The ids of the keys; the first signs.
+    pub fn ids(&self) -> Vec<String> {
+        self.ring().all().map(|key| key.id.clone()).collect()
     }
 
     /// The keys as [`ClusterKeys::parse`] reads them: the secrets in clear.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        for key in self.all() {
+        for key in self.ring().all() {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}:{}", key.id, hex::encode(key.secret));
         }
@@ -112,14 +157,46 @@ impl ClusterKeys {
         key_file::create_if_missing(path)
     }
 
-    pub(crate) fn signing(&self) -> &Key {
-        &self.first
+    /// Takes the keys that are in the file `path` now, for these and all clones of them. Whether
+    /// they are others than before.
+    ///
+    /// # Errors
+    /// The file cannot be read or is wrong; the keys stay as they were.
+    pub fn reload(&self, path: &Path) -> Result<bool, KeyError> {
+        let fresh = ClusterKeys::load(path)?;
+        if fresh.to_text() == self.to_text() {
+            return Ok(false);
+        }
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = fresh.ring();
+        Ok(true)
     }
 
-    pub(crate) fn find(&self, id: &str) -> Option<&Key> {
-        self.all().find(|key| key.id == id)
+    /// Takes one step of a change of keys in the file `path`; the keys that are in it then. The file
+    /// is replaced whole.
+    ///
+    /// # Errors
+    /// The file cannot be read, is wrong, or cannot be replaced.
+    pub fn step_file(path: &Path, step: KeyStep) -> Result<ClusterKeys, KeyError> {
+        let keys = ClusterKeys::load(path)?.stepped(step);
+        key_file::replace(path, &keys)?;
+        Ok(keys)
     }
 
+    pub(crate) fn signing(&self) -> Key {
+        self.ring().first.clone()
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<Key> {
+        self.ring().all().find(|key| key.id == id).cloned()
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        // Only whole rings are ever put there, so a panic elsewhere leaves a good one.
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Ring {
     fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.first).chain(&self.others)
     }
@@ -127,8 +204,7 @@ impl ClusterKeys {
 
 impl fmt::Debug for ClusterKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<&str> = self.all().map(Key::id).collect();
-        f.debug_struct("ClusterKeys").field("ids", &ids).finish_non_exhaustive()
+        f.debug_struct("ClusterKeys").field("ids", &self.ids()).finish_non_exhaustive()
     }
 }
 
@@ -169,5 +245,11 @@ impl Key {
         let mut block = [0; HMAC_BLOCK_BYTES];
         block[..SECRET_BYTES].copy_from_slice(&self.secret);
         Hmac::new(&block.into())
+    }
+
+    /// The MAC under a secret of its own for one purpose, made from this one.
+    pub(crate) fn derived(&self, purpose: &[u8]) -> Hmac<Sha256> {
+        let secret = self.mac().chain_update(purpose).finalize().into_bytes();
+        Key::new(String::new(), secret.into()).mac()
     }
 }

@@ -71,7 +71,7 @@ impl ClusterKeys {
     pub fn sign(&self, ticket: &Ticket) -> Bytes {
         let key = self.signing();
         let payload = Bytes::from(ticket.encode_to_vec());
-        let mac = mac_of(key, &payload).finalize().into_bytes();
+        let mac = mac_of(&key, &payload).finalize().into_bytes();
         let signed = SignedTicket { payload, key_id: key.id().to_owned(), mac: Bytes::copy_from_slice(&mac) };
         Bytes::from(signed.encode_to_vec())
     }
@@ -88,7 +88,7 @@ impl ClusterKeys {
             return Err(TicketError::Malformed);
         }
         let key = self.find(&signed.key_id).ok_or(TicketError::UnknownKey)?;
-        mac_of(key, &signed.payload).verify_slice(&signed.mac).map_err(|_| TicketError::BadSignature)?;
+        mac_of(&key, &signed.payload).verify_slice(&signed.mac).map_err(|_| TicketError::BadSignature)?;
 
         let ticket = Ticket::decode(signed.payload).map_err(|_| TicketError::Malformed)?;
         if ticket.expires_unix_ms <= now_unix_ms {

@@ -8,9 +8,11 @@ use std::time::Duration;
 use skyflight_engine::guard::SqlLimits;
 use skyflight_engine::shuffle::ShuffleConfig;
 use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::NodeTls;
 
+use crate::auth::AuthMode;
+use crate::jobs::JobsConfig;
 use crate::session::EndpointMode;
-
 use crate::uploads::{TableWriter, UploadLimits};
 
 /// How a coordinator listens, plans and limits.
@@ -24,7 +26,11 @@ pub struct CoordinatorConfig {
     pub default_database: Option<String>,
     /// How long the ticket of a statement's rows may be redeemed. Default 1 h.
     pub ticket_ttl: Duration,
-    /// How long a bearer token is good. Default 24 h.
+    /// Certificates of this coordinator and of those it believes; without them it speaks in clear.
+    pub tls: Option<Arc<NodeTls>>,
+    /// Who may ask. Default: whoever reaches the port.
+    pub auth: AuthMode,
+    /// How long a bearer token is good, in whole seconds. Default 24 h.
     pub token_ttl: Duration,
     /// How long a planned query waits to be fetched before it has to be planned again. Default 120 s.
     pub plan_ttl: Duration,
@@ -57,19 +63,25 @@ pub struct CoordinatorConfig {
     /// Bytes of chunk files that a query has to read before `auto` sends a client to the workers.
     /// Default 16 MiB.
     pub direct_bytes: u64,
+    /// Jobs and their results.
+    pub jobs: JobsConfig,
     /// How long running queries may take to end at shutdown. Default 5 s.
     pub shutdown_grace: Duration,
 }
 
 impl CoordinatorConfig {
-    /// The defaults, for a coordinator at `listen` with these keys that spills to `spill_dir`.
+    /// The defaults, for a coordinator at `listen` with these keys that spills to `spill_dir` and keeps
+    /// its jobs in the folder `jobs` within it.
     pub fn new(listen: SocketAddr, keys: Arc<ClusterKeys>, spill_dir: PathBuf) -> Self {
+        let jobs = JobsConfig::new(spill_dir.join("jobs"));
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         CoordinatorConfig {
             listen,
             keys,
             default_database: None,
             ticket_ttl: Duration::from_secs(3_600),
+            tls: None,
+            auth: AuthMode::Open,
             token_ttl: Duration::from_secs(24 * 3_600),
             plan_ttl: Duration::from_secs(120),
             plans_waiting: 1_000,
@@ -86,6 +98,7 @@ impl CoordinatorConfig {
             shuffle: ShuffleConfig { partitions: threads.max(2), ..ShuffleConfig::default() },
             endpoints: EndpointMode::Auto,
             direct_bytes: 16 << 20,
+            jobs,
             shutdown_grace: Duration::from_secs(5),
         }
     }

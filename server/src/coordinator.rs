@@ -7,23 +7,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use futures::Stream;
 use skyflight_catalog::CatalogStore;
 use skyflight_engine::dispatch::ChunkDispatcher;
-use skyflight_engine::{Engine, EngineConfig};
+use skyflight_engine::{Engine, EngineConfig, EngineError};
+use skyflight_proto::tls::{Connection, incoming};
 use skyflight_proto::wire::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::server::HealthReporter;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
+use crate::auth::{Auth, AuthMode, Door};
+use crate::clock::unix_ms;
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
+use crate::figures::{self, CoordinatorFigures};
 use crate::flight_sql::{EndpointPolicy, Face, OwnTables, Statements, StatementsConfig};
+use crate::jobs::{JobBook, Jobs, JobsParts, KeepingDispatcher};
 use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
 use crate::session::Sessions;
+use crate::system::SystemView;
 
 /// The largest message a client may send. SQL text of 1 MiB travels in tickets and handles too.
 const MOST_RECEIVED_BYTES: usize = 16 << 20;
@@ -40,6 +51,9 @@ const STREAMS_PER_CONNECTION: u32 = 1_024;
 
 /// How often plans that have waited too long are dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long calls that are no queries may take to end.
+const LAST_CALLS: Duration = Duration::from_millis(500);
 
 /// How long cancelled queries may take to tell their clients.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
@@ -58,7 +72,10 @@ pub struct RunningCoordinator {
     stop: DropGuard,
     server: AbortOnDropHandle<Result<(), tonic::transport::Error>>,
     sweeper: AbortOnDropHandle<()>,
+    turns: AbortOnDropHandle<()>,
     waiting: WaitingQueries,
+    figures: CoordinatorFigures,
+    health: HealthReporter,
     keeper: JournalKeeper,
     // Last: what runs on it is stopped by those above.
     cpu: CpuRuntime,
@@ -88,28 +105,68 @@ pub async fn start(
     let cpu = CpuRuntime::new(config.threads)?;
     let (journal, keeper) = Journal::open(Arc::clone(&store), &network);
     let stop = CancellationToken::new();
-    let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting);
-    let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?;
+    let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting, config.ticket_ttl);
+    let gate = Gate::new(config.max_queries);
+    let closed = store.close_left_queries(unix_ms(), "the coordinator stopped before the query had ended").await;
+    if closed.map_err(EngineError::Catalog)? > 0 {
+        tracing::info!("records of queries closed that an earlier coordinator left open");
+    }
+    let keeping = Arc::new(KeepingDispatcher::new(dispatcher));
+    let dispatcher: Arc<dyn ChunkDispatcher> = Arc::clone(&keeping) as _;
+    let book = Arc::new(JobBook::new(config.jobs.clone(), Arc::clone(&store)));
+    let system = SystemView { store: Arc::clone(&store), running: journal.running().clone(), book: Arc::clone(&book) };
+    let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?
+        .with_system(Arc::new(system));
+    let parts = JobsParts {
+        book,
+        store: Arc::clone(&store),
+        engine: engine.clone(),
+        dispatcher: keeping,
+        cpu: cpu.handle(),
+        stop: stop.clone(),
+    };
+    let (jobs, turns) = Jobs::start(parts, &network).await?;
 
+    figures::describe();
+    let figures = CoordinatorFigures { gate: gate.clone(), waiting: waiting.clone(), engine: engine.clone() };
     let statements = Statements::new(StatementsConfig {
         engine,
         dispatcher,
         keys: Arc::clone(&config.keys),
         journal,
         waiting: waiting.clone(),
-        gate: Gate::new(config.max_queries),
+        gate,
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
-        endpoints: EndpointPolicy { mode: config.endpoints, direct_bytes: config.direct_bytes, secure: false },
+        endpoints: EndpointPolicy {
+            mode: config.endpoints,
+            direct_bytes: config.direct_bytes,
+            secure: config.tls.is_some(),
+        },
+        jobs,
+        store: Arc::clone(&store),
+        blocking_limit: config.jobs.blocking_limit,
         sql_limits: config.sql_limits.clone(),
         own_tables: OwnTables::new(config.table_writer.clone(), Arc::clone(&store), config.user_quota),
     });
-    let sessions = Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone());
+    let auth = match config.auth {
+        AuthMode::Open => None,
+        AuthMode::Users => Some(Auth::new(Arc::clone(&store))),
+    };
+    let sessions =
+        Arc::new(Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone(), auth));
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };
 
     let (close, closed) = oneshot::channel();
-    let server = AbortOnDropHandle::new(network.spawn(serve(face, listener, closed)));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<FlightServiceServer<Face>>().await;
+    let server = AbortOnDropHandle::new(network.spawn(serve(
+        face,
+        health_service,
+        incoming(listener, config.tls.clone()),
+        closed,
+    )));
     let sweeper = AbortOnDropHandle::new(network.spawn(sweep(waiting.clone())));
     tracing::info!(%address, "coordinator serves Flight SQL");
     Ok(RunningCoordinator {
@@ -119,7 +176,10 @@ pub async fn start(
         stop: stop.drop_guard(),
         server,
         sweeper,
+        turns,
         waiting,
+        figures,
+        health,
         keeper,
         cpu,
     })
@@ -131,23 +191,39 @@ impl RunningCoordinator {
         self.address
     }
 
-    /// Takes no more calls, lets those that run end within the configured grace, cancels the rest,
+    /// What it is doing, for those who watch it.
+    pub fn figures(&self) -> CoordinatorFigures {
+        self.figures.clone()
+    }
+
+    /// Says that it is going and takes no new queries; lets those that run, and those announced that
+    /// are fetched meanwhile, end within the configured grace; takes no more calls, cancels the rest,
     /// and writes the last query records.
     ///
     /// # Errors
     /// The server had failed before.
     pub async fn shutdown(mut self) -> Result<(), ServerError> {
+        self.figures.gate.close();
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health.set_not_serving::<FlightServiceServer<Face>>().await;
+        let end = Instant::now() + self.grace;
+        // Whether or not all have ended, the rest of the way is the same.
+        let _ = tokio::time::timeout_at(end, self.figures.gate.idle()).await;
         if let Some(close) = self.close.take() {
             // The server may have ended by itself; its result says why.
             let _ = close.send(());
         }
-        let mut served = tokio::time::timeout(self.grace, &mut self.server).await;
+        let mut served = tokio::time::timeout_at(end + LAST_CALLS, &mut self.server).await;
+        // What still runs is cancelled. Jobs stay as they are; the next coordinator goes on with them.
+        drop(self.stop);
         if served.is_err() {
-            drop(self.stop);
             served = tokio::time::timeout(CANCEL_PATIENCE, &mut self.server).await;
         }
         self.server.abort();
         self.sweeper.abort();
+        if tokio::time::timeout(CANCEL_PATIENCE, &mut self.turns).await.is_err() {
+            tracing::debug!("some jobs did not stop in time");
+        }
         // Plans that wait hold the journal open. So do the streams of clients that neither read nor
         // go away; their records stay open.
         self.waiting.clear();
@@ -164,12 +240,12 @@ impl RunningCoordinator {
 
 async fn serve(
     face: Face,
-    listener: TcpListener,
+    health: HealthServer<impl Health>,
+    incoming: impl Stream<Item = std::io::Result<Connection>> + Send + 'static,
     closed: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
-    // Without nodelay a tiny DoGet waits 40 ms for an acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
-    let service = FlightServiceServer::new(face).max_decoding_message_size(MOST_RECEIVED_BYTES);
+    let door = Arc::clone(&face.sessions);
+    let service = Door::new(door, FlightServiceServer::new(face).max_decoding_message_size(MOST_RECEIVED_BYTES));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -177,11 +253,23 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(service)
+        .add_service(health)
+        .add_optional_service(reflection())
         .serve_with_incoming_shutdown(incoming, async {
             // An error means that the coordinator was dropped, which is a stop as well.
             let _ = closed.await;
         })
         .await
+}
+
+/// Tells tools such as grpcurl which calls there are.
+fn reflection() -> Option<ServerReflectionServer<impl ServerReflection>> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(skyflight_proto::FLIGHT_DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .inspect_err(|error| tracing::error!(%error, "gRPC reflection is not served"))
+        .ok()
 }
 
 async fn sweep(waiting: WaitingQueries) {

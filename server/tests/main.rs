@@ -4,3 +4,4 @@
 
 mod dispatch;
 mod flight_sql;
+mod jobs;

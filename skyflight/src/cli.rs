@@ -39,8 +39,77 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Run SQL: interactively, or from -c or -f.
     Sql(SqlArgs),
+    /// Those who may log in, where auth.mode is "users".
+    User(UserArgs),
+    /// Change the keys by which the cluster signs tickets and tokens.
+    Key(KeyArgs),
     /// Print the configuration with all defaults.
     Config,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
+    #[command(subcommand)]
+    pub(crate) action: UserAction,
+    /// The coordinator's data folder.
+    #[arg(long, global = true, default_value = "./skyflight-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserAction {
+    /// Add a user; the password is asked for, or read from standard input.
+    Add {
+        /// The name: ASCII letters, digits and _.
+        name: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Give a user another password; what was begun with the old one ends.
+    Password {
+        /// The user.
+        name: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Take a user away; the tables of the user stay.
+    Remove {
+        /// The user.
+        name: String,
+    },
+    /// Print all users.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordSource {
+    /// Read the password from the first line of a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    pub(crate) action: KeyAction,
+    /// The file of the keys.
+    #[arg(long, global = true, default_value = "./skyflight-data/cluster.key", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// To change keys without refusing what is out: add, copy the file to every worker, promote, copy it
+/// again, and retire the old keys when their last token has expired. Servers read the file again
+/// within seconds.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Add a new key, which does not sign yet.
+    Add,
+    /// Let the newest key sign; the others still verify.
+    Promote,
+    /// Drop every key but the one that signs; what others signed is void.
+    Retire,
+    /// Print the ids of the keys; the first signs.
+    List,
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +139,9 @@ pub(crate) struct ServeArgs {
     /// Address of the Flight SQL port; overrides coordinator.listen.
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve by TLS with a certificate that is made on the first start; as tls.development = true.
+    #[arg(long)]
+    pub(crate) tls_dev: bool,
     /// Number of workers; overrides worker.count.
     #[arg(long)]
     pub(crate) workers: Option<usize>,
@@ -83,6 +155,9 @@ pub(crate) struct CoordinatorArgs {
     /// Address of the Flight SQL port; overrides coordinator.listen.
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve by TLS with a certificate that is made on the first start; as tls.development = true.
+    #[arg(long)]
+    pub(crate) tls_dev: bool,
 }
 
 #[derive(Debug, Args)]
@@ -90,7 +165,7 @@ pub(crate) struct WorkerArgs {
     /// Folder of the worker's chunks.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
-    /// The coordinator to join, http://host:port.
+    /// The coordinator to join, http://host:port or https://host:port.
     #[arg(long)]
     pub(crate) coordinator: String,
     /// The cluster's keys: a copy of cluster.key in the coordinator's data folder.
@@ -186,6 +261,15 @@ pub(crate) struct SqlArgs {
     /// Password or token.
     #[arg(long, env = "SKYFLIGHT_PASSWORD", default_value = "", hide_env_values = true)]
     pub(crate) password: String,
+    /// Authority of the server's certificate, PEM, for https://.
+    #[arg(long, env = "SKYFLIGHT_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Certificate to show to the server, PEM, where it asks for one.
+    #[arg(long, value_name = "FILE", requires_all = ["ca_file", "key"])]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
     /// Database in which unqualified tables are looked up first.
     #[arg(long)]
     pub(crate) database: Option<String>,

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use arrow::array::AsArray;
 use futures::TryStreamExt;
 use skyflight_client::{Connection, Format, write_rows};
 use skyflight_ingest::{CommitMode, GenerateRequest, ProgressLine, TableDescription, TableSource};
+
+use skyflight_server::AuthMode;
 
 use crate::cli::DemoArgs;
 use crate::config::Config;
@@ -65,13 +67,17 @@ const QUERIES: [(&str, &str); 6] = [
 pub(crate) async fn run(args: DemoArgs, mut config: Config) -> Result<()> {
     config.coordinator.listen = free_or_given(args.listen)?;
     config.check()?;
-    let home = Home::open(&args.data_dir).await?;
+    ensure!(
+        !config.tls.is_on() && config.auth_mode()? == AuthMode::Open,
+        "the demo is for one person on one machine: it has neither TLS nor users; use skyflight serve"
+    );
+    let home = Home::open(&args.data_dir, &config).await?;
     let Some(_lock) = home.try_lock()? else {
         bail!("a demo already runs on {}; stop it, or give another --data-dir", args.data_dir.display());
     };
     let workers = start_workers(&home, &config).await?;
     let coordinator = start_coordinator(&home, &config).await?;
-    let url = format!("http://{}", coordinator.address());
+    let url = home.url(&coordinator);
     println!("a coordinator and {} workers run in this process; data in {}", workers.len(), home.folder.display());
     load_stars(&home, &config).await?;
     load_synthetic(&home, &config, &args).await?;
@@ -161,7 +167,7 @@ async fn load_database(
     input: &Path,
 ) -> Result<()> {
     let work = Load { database: database.to_string(), tables, rejects: None };
-    let report = load(work, config, &home.folder, Arc::clone(&home.store), Arc::clone(&home.keys)).await?;
+    let report = load(work, config, home).await?;
     for table in &report.tables {
         println!("loaded {database}.{}: {} rows in {} chunks", table.table, table.rows, table.chunks);
     }

@@ -1,12 +1,10 @@
 //! `skyflight ingest` and `skyflight generate`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use skyflight_catalog::CatalogStore;
 use skyflight_ingest::{CommitMode, GenerateRequest, IngestReport, IngestRequest, ProgressLine, TableSource, infer};
-use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::Dialer;
 
 use crate::cli::{GenerateArgs, IngestArgs, Mode};
 use crate::config::Config;
@@ -28,7 +26,7 @@ pub(crate) async fn run(args: IngestArgs, mut config: Config) -> Result<()> {
     if let Some(replicas) = args.replicas {
         config.ingest.replicas = replicas;
     }
-    let home = Home::open(&args.data_dir).await?;
+    let home = Home::open(&args.data_dir, &config).await?;
     // Where no server runs here, its workers are started for the while; where one does, its
     // workers are in the catalog.
     let lock = home.try_lock()?;
@@ -37,7 +35,7 @@ pub(crate) async fn run(args: IngestArgs, mut config: Config) -> Result<()> {
         None => Vec::new(),
     };
     let work = Load { database: args.database, tables, rejects: args.rejects };
-    let answer = load(work, &config, &args.data_dir, Arc::clone(&home.store), Arc::clone(&home.keys)).await;
+    let answer = load(work, &config, &home).await;
     for worker in workers {
         worker.shutdown().await;
     }
@@ -52,25 +50,20 @@ pub(crate) struct Load {
     pub(crate) rejects: Option<std::path::PathBuf>,
 }
 
-pub(crate) async fn load(
-    work: Load,
-    config: &Config,
-    data_dir: &Path,
-    store: Arc<dyn CatalogStore>,
-    keys: Arc<ClusterKeys>,
-) -> Result<IngestReport> {
+pub(crate) async fn load(work: Load, config: &Config, home: &Home) -> Result<IngestReport> {
     let request = IngestRequest {
-        staging_dir: data_dir.join("staging").join(&work.database),
-        index_dir: data_dir.join("index"),
+        staging_dir: home.folder.join("staging").join(&work.database),
+        index_dir: home.folder.join("index"),
         database: work.database,
         tables: work.tables,
         replicas: config.ingest.replicas,
         memory_bytes: config.ingest.memory_mib << 20,
         threads: config.ingest.threads,
         rejects: work.rejects,
+        dialer: Dialer::new(home.tls.clone()),
         progress: Some(Arc::new(ProgressLine::new())),
     };
-    Ok(skyflight_ingest::ingest(request, store, keys).await?)
+    Ok(skyflight_ingest::ingest(request, Arc::clone(&home.store), Arc::clone(&home.keys)).await?)
 }
 
 async fn show(tables: &[TableSource]) -> Result<()> {

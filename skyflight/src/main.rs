@@ -3,11 +3,16 @@
 mod cli;
 mod config;
 mod demo;
+mod follow;
+mod http;
 mod ingest;
+mod keys;
 mod node;
 mod sources;
 mod sql;
+mod telemetry;
 mod uploads;
+mod user;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -52,6 +57,8 @@ fn run(cli: Cli) -> Result<()> {
             Command::Ingest(args) => ingest::run(args, config).await,
             Command::Generate(args) => ingest::generate(args).await,
             Command::Sql(args) => sql::run(args).await,
+            Command::User(args) => user::run(args, config).await,
+            Command::Key(args) => keys::run(&args),
             Command::Config => Ok(()),
         }
     })

@@ -5,39 +5,51 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use skyflight_catalog::{CatalogStore, SqliteStore, Worker, WorkerCapacity, WorkerId};
+use skyflight_proto::tls::{Dialer, NodeTls};
 use skyflight_proto::{ClusterKeys, RegisterWorker};
 use skyflight_server::dispatch::{DispatchConfig, FlightDispatcher, StoreDirectory};
-use skyflight_server::{CoordinatorConfig, RunningCoordinator, ShuffleConfig, UploadLimits};
+use skyflight_server::{CoordinatorConfig, JobsConfig, RunningCoordinator, ShuffleConfig, UploadLimits};
 use skyflight_worker::{Registrar, RemoteRegistrar, RunningWorker, WorkerConfig, WorkerError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
-use crate::config::{Config, seconds, threads};
+use crate::config::{Config, JobsSection, seconds, threads};
+use crate::follow::{follow_keys, follow_tls};
+use crate::http::{Figures, HttpPort, Observed};
+use crate::telemetry::Telemetry;
 use crate::uploads::IngestWriter;
+
+/// The keys' file in a coordinator's data folder.
+const KEY_FILE: &str = "cluster.key";
 
 /// A coordinator's data folder: the catalog, the keys and the lock.
 pub(crate) struct Home {
     pub(crate) folder: PathBuf,
     pub(crate) store: Arc<dyn CatalogStore>,
     pub(crate) keys: Arc<ClusterKeys>,
+    /// TLS of the coordinator, and of the workers in its process.
+    pub(crate) tls: Option<Arc<NodeTls>>,
 }
 
 /// Held by the one process that serves a data folder.
 pub(crate) struct HomeLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 impl Home {
-    pub(crate) async fn open(folder: &Path) -> Result<Home> {
+    pub(crate) async fn open(folder: &Path, config: &Config) -> Result<Home> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
         let folder =
             folder.canonicalize().with_context(|| format!("cannot use the data folder {}", folder.display()))?;
-        let keys = ClusterKeys::create_if_missing(&folder.join("cluster.key"))?;
+        let keys = ClusterKeys::create_if_missing(&folder.join(KEY_FILE))?;
         let store = SqliteStore::open(&folder.join("catalog.sqlite")).await?;
-        Ok(Home { folder, store: Arc::new(store), keys: Arc::new(keys) })
+        let tls = config.tls.load(&folder.join("tls"), &config.own_names())?;
+        Ok(Home { folder, tls, store: Arc::new(store), keys: Arc::new(keys) })
     }
 
     /// Takes the folder; `None` where another process serves it.
@@ -49,6 +61,18 @@ impl Home {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
+    }
+
+    /// Follows changes of the keys and certificates on disk until what this gives is dropped.
+    pub(crate) fn follow(&self) -> Vec<AbortOnDropHandle<()>> {
+        let keys = follow_keys(Arc::clone(&self.keys), self.folder.join(KEY_FILE));
+        std::iter::once(keys).chain(self.tls.clone().map(follow_tls)).collect()
+    }
+
+    /// Where its coordinator is reached from this machine.
+    pub(crate) fn url(&self, coordinator: &RunningCoordinator) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", coordinator.address())
     }
 
     fn lock(&self) -> Result<HomeLock> {
@@ -87,6 +111,7 @@ pub(crate) async fn start_workers(home: &Home, config: &Config) -> Result<Vec<Ru
     let mut workers = Vec::new();
     for number in 1..=config.worker.count {
         let mut worker = worker_config(home.folder.join(format!("worker-{number}")), Arc::clone(&home.keys), config);
+        worker.tls = home.tls.clone();
         worker.id = Some(format!("local-{number}"));
         worker.listen = SocketAddr::new(config.worker.listen.ip(), 0);
         worker.registrar = Some(Arc::new(LocalRegistrar(Arc::clone(&home.store))));
@@ -116,13 +141,18 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     let section = &config.coordinator;
     let mut coordinator = CoordinatorConfig::new(section.listen, Arc::clone(&home.keys), home.folder.join("spill"));
     coordinator.default_database = (!section.default_database.is_empty()).then(|| section.default_database.clone());
+    coordinator.tls = home.tls.clone();
+    coordinator.auth = config.auth_mode()?;
+    coordinator.token_ttl = seconds(config.auth.token_ttl_s);
     coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
+    coordinator.shutdown_grace = seconds(section.drain_s);
     coordinator.max_queries = section.max_queries;
     coordinator.threads = threads(section.threads);
     coordinator.merge_partitions = coordinator.threads.max(2);
     coordinator.memory_bytes = section.memory_mib << 20;
     coordinator.spill_bytes = section.spill_gib << 30;
     coordinator.index_dir = Some(home.folder.join("index"));
+    coordinator.jobs = jobs_config(home.folder.join("jobs"), &config.jobs);
     coordinator.shuffle = ShuffleConfig {
         mode: config.shuffle_mode()?,
         rows: section.shuffle_rows,
@@ -131,14 +161,21 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
         partitions: coordinator.merge_partitions,
     };
     coordinator.user_quota = UploadLimits { rows: config.ingest.user_rows, bytes: config.ingest.user_gib << 30 };
-    let writer =
-        IngestWriter::new(Arc::clone(&home.store), Arc::clone(&home.keys), &home.folder, config.ingest.clone())?;
+    let dialer = Dialer::new(home.tls.clone());
+    let writer = IngestWriter::new(
+        Arc::clone(&home.store),
+        Arc::clone(&home.keys),
+        dialer.clone(),
+        &home.folder,
+        config.ingest.clone(),
+    )?;
     coordinator.table_writer = Some(Arc::new(writer));
     coordinator.endpoints = config.endpoint_mode()?;
     coordinator.direct_bytes = section.direct_mib << 20;
     let dispatch = DispatchConfig {
         silence_timeout: seconds(section.silence_timeout_s),
         hold_bytes: section.hold_mib << 20,
+        dialer,
         spool_dir: home.folder.join("spill"),
         ..DispatchConfig::default()
     };
@@ -147,18 +184,70 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     Ok(skyflight_server::start(coordinator, Arc::clone(&home.store), Arc::new(dispatcher)).await?)
 }
 
+fn jobs_config(folder: PathBuf, section: &JobsSection) -> JobsConfig {
+    JobsConfig {
+        running: section.running,
+        open_per_user: section.open_per_user,
+        result_ttl: seconds(section.result_ttl_s),
+        result_bytes_per_user: section.result_gib_per_user << 30,
+        kept_bytes_per_job: section.kept_gib_per_job << 30,
+        blocking_limit: (section.blocking_limit_s > 0).then(|| seconds(section.blocking_limit_s)),
+        ..JobsConfig::new(folder)
+    }
+}
+
+/// What watches a server process: collected before it starts, open while it runs.
+struct Watch {
+    figures: Option<(Figures, SocketAddr)>,
+    ending: Arc<AtomicBool>,
+    _telemetry: Option<Telemetry>,
+}
+
+impl Watch {
+    fn start(config: &Config, service: &'static str) -> Result<Watch> {
+        let figures = config.http_listen()?.map(|listen| Ok::<_, anyhow::Error>((Figures::collect()?, listen)));
+        let endpoint = &config.operations.otlp_endpoint;
+        let telemetry = (!endpoint.is_empty()).then(|| Telemetry::start(endpoint, service));
+        Ok(Watch { figures: figures.transpose()?, ending: Arc::default(), _telemetry: telemetry.transpose()? })
+    }
+
+    async fn open<'a>(
+        &mut self,
+        coordinator: Option<&RunningCoordinator>,
+        workers: impl Iterator<Item = &'a RunningWorker>,
+    ) -> Result<Option<HttpPort>> {
+        let Some((figures, listen)) = self.figures.take() else { return Ok(None) };
+        let observed = Observed {
+            coordinator: coordinator.map(RunningCoordinator::figures),
+            workers: workers.map(RunningWorker::figures).collect(),
+            ending: Arc::clone(&self.ending),
+        };
+        Ok(Some(figures.serve(listen, observed).await?))
+    }
+
+    /// Waits until the process is told to end, and says from then on that it is not ready.
+    async fn until_told_to_end(&self) -> Result<()> {
+        stop_signal().await?;
+        self.ending.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
-    override_listen(&mut config, args.listen)?;
+    override_listen(&mut config, args.listen, args.tls_dev)?;
     if let Some(workers) = args.workers {
-        anyhow::ensure!(workers > 0, "--workers must be at least 1");
+        ensure!(workers > 0, "--workers must be at least 1");
         config.worker.count = workers;
     }
-    let home = Home::open(&args.data_dir).await?;
+    let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
+    let _followers = home.follow();
+    let mut watch = Watch::start(&config, "skyflight")?;
     let workers = start_workers(&home, &config).await?;
     let coordinator = start_coordinator(&home, &config).await?;
-    say_listening("skyflight", &format!("http://{}", coordinator.address()))?;
-    stop_signal().await?;
+    let _http = watch.open(Some(&coordinator), workers.iter()).await?;
+    say_listening("skyflight", &home.url(&coordinator))?;
+    watch.until_told_to_end().await?;
     coordinator.shutdown().await?;
     for worker in workers {
         worker.shutdown().await;
@@ -167,25 +256,27 @@ pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
 }
 
 pub(crate) async fn coordinator(args: CoordinatorArgs, mut config: Config) -> Result<()> {
-    override_listen(&mut config, args.listen)?;
-    let home = Home::open(&args.data_dir).await?;
+    override_listen(&mut config, args.listen, args.tls_dev)?;
+    let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
+    let _followers = home.follow();
+    let mut watch = Watch::start(&config, "skyflight-coordinator")?;
     let coordinator = start_coordinator(&home, &config).await?;
-    say_listening("skyflight coordinator", &format!("http://{}", coordinator.address()))?;
-    stop_signal().await?;
+    let _http = watch.open(Some(&coordinator), std::iter::empty()).await?;
+    say_listening("skyflight coordinator", &home.url(&coordinator))?;
+    watch.until_told_to_end().await?;
     Ok(coordinator.shutdown().await?)
 }
 
-fn override_listen(config: &mut Config, listen: Option<SocketAddr>) -> Result<()> {
-    if let Some(listen) = listen {
-        config.coordinator.listen = listen;
-        config.check()?;
-    }
-    Ok(())
+fn override_listen(config: &mut Config, listen: Option<SocketAddr>, tls_dev: bool) -> Result<()> {
+    config.coordinator.listen = listen.unwrap_or(config.coordinator.listen);
+    config.tls.development |= tls_dev;
+    config.check()
 }
 
 pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     let keys = Arc::new(ClusterKeys::load(&args.cluster_key_file)?);
+    let _keys = follow_keys(Arc::clone(&keys), args.cluster_key_file);
     let mut worker = worker_config(args.data_dir, Arc::clone(&keys), &config);
     worker.id = args.id;
     if let Some(listen) = args.listen {
@@ -194,8 +285,17 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     if args.advertise.is_some() {
         worker.advertise = args.advertise;
     }
-    worker.registrar = Some(Arc::new(RemoteRegistrar::new(&args.coordinator, keys)?));
+    ensure!(
+        !config.tls.development,
+        "tls.development makes a certificate that only its own process knows; for a worker set tls.certificate, \
+         tls.key and tls.ca to node.pem, node.key and ca.pem in the folder tls of the coordinator's data"
+    );
+    worker.tls = config.tls.load(Path::new(""), &[])?;
+    let _tls = worker.tls.clone().map(follow_tls);
+    worker.registrar = Some(Arc::new(RemoteRegistrar::new(&args.coordinator, keys, &Dialer::new(worker.tls.clone()))?));
+    let mut watch = Watch::start(&config, "skyflight-worker")?;
     let mut running = skyflight_worker::start(worker).await?;
+    let _http = watch.open(None, std::iter::once(&running)).await?;
     tokio::select! {
         () = running.registered() => {}
         stopped = stop_signal() => {
@@ -206,7 +306,7 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     }
     say_listening(&format!("skyflight worker {}", running.id()), running.address())?;
     tokio::select! {
-        stopped = stop_signal() => {
+        stopped = watch.until_told_to_end() => {
             stopped?;
             running.shutdown().await;
             Ok(())

@@ -1,14 +1,26 @@
 //! `skyflight sql`.
 
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use skyflight_client::{Connection, ShellOptions, run_script, run_shell};
+use skyflight_client::{Connection, ShellOptions, TlsOptions, run_script, run_shell};
 
 use crate::cli::SqlArgs;
 
+fn tls_options(args: &SqlArgs) -> Result<Option<TlsOptions>> {
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let Some(authorities) = &args.ca_file else { return Ok(None) };
+    let identity = match (&args.certificate, &args.key) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        _ => None,
+    };
+    Ok(Some(TlsOptions { authorities: read(authorities)?, identity }))
+}
+
 pub(crate) async fn run(args: SqlArgs) -> Result<()> {
-    let mut connection = Connection::open(&args.url).await?;
+    let tls = tls_options(&args)?;
+    let mut connection = Connection::open_with(&args.url, tls.as_ref()).await?;
     if let Some(user) = &args.user {
         connection.log_in(user, &args.password).await?;
     }

@@ -14,6 +14,7 @@ use skyflight_ingest::{
     CommitMode, IngestError, IngestRequest, PositionColumns, Spool, TableDescription, TableKind, TableSource, ingest,
 };
 use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::Dialer;
 use skyflight_server::{RowStream, TableWriter, Upload, UploadLimits, UploadMode};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -36,6 +37,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 pub(crate) struct IngestWriter {
     store: Arc<dyn CatalogStore>,
     keys: Arc<ClusterKeys>,
+    dialer: Dialer,
     data_dir: PathBuf,
     config: IngestSection,
     runtime: Handle,
@@ -47,6 +49,7 @@ impl IngestWriter {
     pub(crate) fn new(
         store: Arc<dyn CatalogStore>,
         keys: Arc<ClusterKeys>,
+        dialer: Dialer,
         data_dir: &Path,
         config: IngestSection,
     ) -> Result<IngestWriter> {
@@ -55,7 +58,7 @@ impl IngestWriter {
             std::fs::remove_dir_all(&spools).with_context(|| format!("cannot empty {}", spools.display()))?;
         }
         let (data_dir, turns) = (data_dir.to_owned(), Arc::new(Semaphore::new(MOST_AT_ONCE)));
-        Ok(IngestWriter { store, keys, data_dir, config, runtime: Handle::current(), turns })
+        Ok(IngestWriter { store, keys, dialer, data_dir, config, runtime: Handle::current(), turns })
     }
 
     fn request(&self, upload: &Upload, rows: &Path) -> IngestRequest {
@@ -86,6 +89,7 @@ impl IngestWriter {
             memory_bytes: self.config.memory_mib.min(MOST_MEMORY_MIB) << 20,
             threads: self.config.threads,
             rejects: None,
+            dialer: self.dialer.clone(),
             progress: None,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::NodeTls;
 
 use crate::register::Registrar;
 use crate::{Result, WorkerError};
@@ -27,6 +28,8 @@ pub struct WorkerConfig {
     pub advertise: Option<String>,
     /// Where the worker makes itself known; `None` for nowhere.
     pub registrar: Option<Arc<dyn Registrar>>,
+    /// Certificates of this worker and of those it believes; without them it speaks in clear.
+    pub tls: Option<Arc<NodeTls>>,
     /// The cluster's keys.
     pub keys: Arc<ClusterKeys>,
     /// How many chunks are computed at a time, and threads to do so.
@@ -51,6 +54,7 @@ impl WorkerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             advertise: None,
             registrar: None,
+            tls: None,
             keys,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: 1 << 30,
@@ -77,15 +81,17 @@ impl WorkerConfig {
 
     /// The address others use, once the port is known.
     pub(crate) fn address(&self, bound: SocketAddr) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let Some(given) = &self.advertise else {
-            return format!("http://{bound}");
+            return format!("{scheme}://{bound}");
         };
-        let host = given.strip_prefix("http://").unwrap_or(given).trim_end_matches('/');
+        let host = given.strip_prefix("http://").or(given.strip_prefix("https://")).unwrap_or(given);
+        let host = host.trim_end_matches('/');
         // The last colon of an address in brackets without a port is inside the brackets.
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         match has_port {
-            true => format!("http://{host}"),
-            false => format!("http://{host}:{}", bound.port()),
+            true => format!("{scheme}://{host}"),
+            false => format!("{scheme}://{host}:{}", bound.port()),
         }
     }
 }

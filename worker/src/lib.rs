@@ -10,6 +10,7 @@ mod config;
 mod counters;
 mod direct;
 mod error;
+mod figures;
 mod put;
 mod register;
 mod running;
@@ -21,5 +22,6 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use error::{Result, WorkerError};
+pub use figures::WorkerFigures;
 pub use register::{Registrar, RemoteRegistrar};
 pub use running::{RunningWorker, start};

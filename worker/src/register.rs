@@ -8,9 +8,10 @@ use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use async_trait::async_trait;
 use skyflight_proto::ticket::Body;
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::{ClusterKeys, RegisterWorker, Ticket, wire};
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::worker::{Worker, unix_ms};
@@ -42,15 +43,15 @@ pub struct RemoteRegistrar {
 }
 
 impl RemoteRegistrar {
-    /// A registrar for the coordinator at `url` (`http://host:port`). Does not connect yet; must
-    /// be called within a Tokio runtime.
+    /// A registrar for the coordinator at `url` (`http://host:port` or `https://host:port`), reached
+    /// with `dialer`. Does not connect yet; must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// `Config` when `url` is none.
-    pub fn new(url: &str, keys: Arc<ClusterKeys>) -> Result<RemoteRegistrar> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| {
-            WorkerError::Config(format!("the coordinator's address {url:?} is no http://host:port: {e}"))
-        })?;
+    /// `Config` when `url` is none, or wants TLS where there is none.
+    pub fn new(url: &str, keys: Arc<ClusterKeys>, dialer: &Dialer) -> Result<RemoteRegistrar> {
+        let endpoint = dialer
+            .endpoint(url)
+            .map_err(|e| WorkerError::Config(format!("the coordinator's address cannot be used: {e}")))?;
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT).tcp_nodelay(true).connect_lazy();
         Ok(RemoteRegistrar { url: url.to_owned(), keys, channel })
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use futures::Stream;
 use skyflight_engine::fragment::{FragmentConfig, FragmentRuntime};
+use skyflight_proto::tls::{Connection, incoming};
 use skyflight_proto::wire;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -15,11 +17,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::config::check_id;
+use crate::figures::WorkerFigures;
 use crate::register::heartbeat;
 use crate::service::WorkerService;
 use crate::store::ChunkStore;
@@ -39,6 +44,7 @@ pub struct RunningWorker {
     worker: Arc<Worker>,
     drain: CancellationToken,
     drain_time: Duration,
+    health: HealthReporter,
     server: AbortOnDropHandle<()>,
     heartbeat: Option<AbortOnDropHandle<()>>,
     registered: watch::Receiver<bool>,
@@ -75,7 +81,11 @@ pub async fn start(config: WorkerConfig) -> Result<RunningWorker> {
     let address = config.address(listener.local_addr().map_err(failed)?);
     let drain = CancellationToken::new();
     let here = Handle::current();
-    let server = here.spawn(serve(Arc::clone(&worker), listener, drain.clone()));
+    let incoming = incoming(listener, config.tls.clone());
+    WorkerFigures::describe();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<FlightServiceServer<WorkerService>>().await;
+    let server = here.spawn(serve(Arc::clone(&worker), health_service, incoming, drain.clone()));
     let (tell, registered) = watch::channel(false);
     let heartbeat = config.registrar.map(|registrar| {
         let heartbeat = heartbeat(Arc::clone(&worker), address.clone(), registrar, tell);
@@ -88,6 +98,7 @@ pub async fn start(config: WorkerConfig) -> Result<RunningWorker> {
         worker,
         drain,
         drain_time: config.drain,
+        health,
         server: AbortOnDropHandle::new(server),
         heartbeat,
         registered,
@@ -102,9 +113,14 @@ impl RunningWorker {
         &self.worker.id
     }
 
-    /// Where others reach it: `http://host:port`, with the real port.
+    /// Where others reach it: `http://host:port` or `https://host:port`, with the real port.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What it is doing, for those who watch it.
+    pub fn figures(&self) -> WorkerFigures {
+        WorkerFigures(Arc::clone(&self.worker))
     }
 
     /// Waits until the worker has registered for the first time; for ever when it has no
@@ -126,6 +142,8 @@ impl RunningWorker {
     /// that still run then, and ends.
     pub async fn shutdown(mut self) {
         self.heartbeat = None;
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health.set_not_serving::<FlightServiceServer<WorkerService>>().await;
         self.drain.cancel();
         if tokio::time::timeout(self.drain_time, &mut self.server).await.is_err() {
             warn!(worker = %self.worker.id, tasks = self.worker.counters.running_tasks(), "ending tasks that still run");
@@ -153,7 +171,12 @@ impl std::fmt::Debug for RunningWorker {
     }
 }
 
-async fn serve(worker: Arc<Worker>, listener: TcpListener, drain: CancellationToken) {
+async fn serve(
+    worker: Arc<Worker>,
+    health: HealthServer<impl Health>,
+    incoming: impl Stream<Item = std::io::Result<Connection>> + Send + 'static,
+    drain: CancellationToken,
+) {
     let service = FlightServiceServer::new(WorkerService::new(Arc::clone(&worker)))
         .max_decoding_message_size(wire::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(usize::MAX);
@@ -164,8 +187,8 @@ async fn serve(worker: Arc<Worker>, listener: TcpListener, drain: CancellationTo
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(service)
-        // Without nodelay a tiny DoGet takes 45 ms instead of 0.2 ms.
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain.cancelled_owned())
+        .add_service(health)
+        .serve_with_incoming_shutdown(incoming, drain.cancelled_owned())
         .await;
     if let Err(error) = served {
         warn!(worker = %worker.id, %error, "the worker's port failed");

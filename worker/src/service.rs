@@ -128,6 +128,7 @@ impl FlightService for WorkerService {
             wire::ACTION_LIST_FILES => self.list_files(&action.body)?,
             wire::ACTION_RECALL => self.recall(&action.body)?,
             direct::SET_SESSION_OPTIONS => one_encoded(direct::set_session_options()),
+            direct::GET_SESSION_OPTIONS => one_encoded(direct::get_session_options()),
             direct::CLOSE_SESSION => one_encoded(direct::close_session()),
             wire::ACTION_PING => one(self.worker.status().await),
             other => return not_here(&format!("action {:?}", other.chars().take(64).collect::<String>())),

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use skyflight_engine::fragment::FragmentRuntime;
 use skyflight_engine::shuffle::host::{ChunkFiles, StageHost};
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::{ClusterKeys, Ticket, WorkerStatus};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -26,6 +27,7 @@ pub(crate) struct Worker {
     pub(crate) cores: usize,
     pub(crate) store: Arc<ChunkStore>,
     pub(crate) fragments: Fragments,
+    decoder: Arc<FragmentRuntime>,
     /// Tasks of shuffled queries.
     pub(crate) stages: StageHost,
     pub(crate) slots: Arc<Slots>,
@@ -49,14 +51,16 @@ impl Worker {
     ) -> Worker {
         let decoder = Arc::new(decoder);
         let files: Arc<dyn ChunkFiles> = Arc::<ChunkStore>::clone(&store);
+        let dialer = Dialer::new(config.tls.clone());
         // What this is called on is the network's runtime.
-        let stages = StageHost::new(Arc::clone(&decoder), files, Arc::clone(&config.keys), Handle::current());
+        let stages = StageHost::new(Arc::clone(&decoder), files, Arc::clone(&config.keys), dialer, Handle::current());
         Worker {
             id,
             keys: Arc::clone(&config.keys),
             cores: config.cores.max(1),
             store,
-            fragments: Fragments::new(decoder, runtime.clone()),
+            fragments: Fragments::new(Arc::clone(&decoder), runtime.clone()),
+            decoder,
             stages,
             slots: Arc::new(Slots::new(config.cores)),
             recalls: Recalls::new(),
@@ -70,6 +74,11 @@ impl Worker {
     /// The ticket in `bytes`, if this cluster issued it and it has not expired.
     pub(crate) fn verify(&self, bytes: &[u8]) -> Result<Ticket> {
         Ok(self.keys.verify(bytes, unix_ms())?)
+    }
+
+    /// Bytes taken from its memory pool now.
+    pub(crate) fn memory_reserved(&self) -> usize {
+        self.decoder.memory_reserved()
     }
 
     pub(crate) async fn status(&self) -> WorkerStatus {

@@ -6,10 +6,12 @@
 mod activity;
 mod committing;
 mod databases;
+mod jobs;
 mod migrate;
 mod snapshots;
 mod statistics;
 mod transactions;
+mod users;
 mod value;
 
 use std::fmt;
@@ -24,9 +26,11 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use crate::commit::Commit;
 use crate::error::{CatalogError, Result};
 use crate::ids::{DatabaseId, SnapshotId, TransactionId};
+use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
 use crate::records::{Database, QueryRecord, Snapshot, Worker};
 use crate::store::{CatalogStore, OpenedTransaction};
+use crate::user::{PasswordHash, User};
 use snapshots::SnapshotCache;
 
 // How long a statement waits for another process's write.
@@ -208,6 +212,32 @@ impl CatalogStore for SqliteStore {
         Ok(snapshot)
     }
 
+    async fn users(&self) -> Result<Vec<User>> {
+        users::all(&self.shared).await
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<User>> {
+        users::find(&self.shared, name).await
+    }
+
+    async fn add_user(&self, name: &str, password: &PasswordHash) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        users::add(&mut write, name, password).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn set_password(&self, name: &str, password: &PasswordHash) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        users::set_password(&mut write, name, password).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        users::remove(&mut write, name).await?;
+        Ok(write.commit().await?)
+    }
+
     async fn register_worker(&self, worker: &Worker) -> Result<()> {
         activity::register_worker(&self.shared, worker).await
     }
@@ -221,6 +251,43 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn queries(&self, limit: u32) -> Result<Vec<QueryRecord>> {
-        activity::queries(&self.shared, limit).await
+        activity::queries(&self.shared, None, limit).await
+    }
+
+    async fn queries_of(&self, user: &str, limit: u32) -> Result<Vec<QueryRecord>> {
+        activity::queries(&self.shared, Some(user), limit).await
+    }
+
+    async fn query(&self, id: &str) -> Result<QueryRecord> {
+        activity::query(&self.shared, id).await
+    }
+
+    async fn close_left_queries(&self, at_unix_ms: i64, error: &str) -> Result<u64> {
+        activity::close_left_queries(&self.shared, at_unix_ms, error).await
+    }
+
+    async fn submit_job(&self, job: &Job) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        jobs::submit(&mut write, job).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn job(&self, id: &str) -> Result<Job> {
+        jobs::by_id(&self.shared, id).await
+    }
+
+    async fn jobs(&self, filter: JobFilter<'_>) -> Result<Vec<Job>> {
+        jobs::list(&self.shared, filter).await
+    }
+
+    async fn step_job(&self, id: &str, step: &JobStep) -> Result<bool> {
+        let mut write = self.begin_write().await?;
+        let taken = jobs::step(&mut write, id, step).await?;
+        write.commit().await?;
+        Ok(taken)
+    }
+
+    async fn job_bytes(&self, user: &str) -> Result<u64> {
+        jobs::bytes_of(&self.shared, user).await
     }
 }

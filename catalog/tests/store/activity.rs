@@ -1,7 +1,7 @@
 //! Workers and queries.
 
 use skyflight_catalog::{
-    CatalogError, CatalogStore, QueryRecord, QueryState, SqliteStore, Worker, WorkerCapacity, WorkerId,
+    CatalogError, CatalogStore, Estimated, QueryRecord, QueryState, SqliteStore, Worker, WorkerCapacity, WorkerId,
 };
 
 use crate::fixtures::OnDisk;
@@ -44,6 +44,7 @@ async fn a_query_has_one_record_from_start_to_end() {
         rows: 0,
         bytes: 0,
         chunks: 0,
+        estimate: Estimated { chunks: 3, rows: 4, bytes: 5, millis: 6 },
     };
     store.record_query(&running).await.unwrap();
     assert_eq!(store.queries(10).await.unwrap(), std::slice::from_ref(&running));
@@ -61,6 +62,16 @@ async fn a_query_has_one_record_from_start_to_end() {
         QueryRecord { id: "another".to_owned(), started_ms: 2000, state: QueryState::Cancelled, ..failed.clone() };
     store.record_query(&failed).await.unwrap();
     store.record_query(&later).await.unwrap();
-    assert_eq!(store.queries(10).await.unwrap(), [later.clone(), failed]);
+    let of_bob =
+        QueryRecord { id: "third".to_owned(), user: "bob".to_owned(), state: QueryState::Running, ..failed.clone() };
+    store.record_query(&of_bob).await.unwrap();
+    assert_eq!(store.queries_of("ann", 10).await.unwrap(), [later.clone(), failed.clone()]);
     assert_eq!(store.queries(1).await.unwrap(), [later]);
+    assert_eq!(store.query(&failed.id).await.unwrap(), failed);
+    assert!(matches!(store.query("none").await, Err(CatalogError::NotFound { .. })));
+
+    assert_eq!(store.close_left_queries(3000, "the coordinator stopped").await.unwrap(), 1);
+    let closed = store.query("third").await.unwrap();
+    assert_eq!((closed.state, closed.finished_ms), (QueryState::Failed, Some(3000)));
+    assert_eq!(store.close_left_queries(4000, "again").await.unwrap(), 0);
 }

@@ -18,7 +18,9 @@ async fn many_open_a_new_catalog_at_once() {
     }
     let versions: Vec<i64> =
         sqlx::query_scalar("SELECT version FROM schema_version").fetch_all(&mut disk.raw().await).await.unwrap();
-    assert_eq!(versions, [1]);
+    let each_once: Vec<i64> = (1..).take(versions.len()).collect();
+    assert!(!versions.is_empty());
+    assert_eq!(versions, each_once, "every step was taken, and once");
 }
 
 #[tokio::test]

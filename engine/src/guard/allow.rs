@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::leading::{CONFIGURE_INSTEAD, FETCH_INSTEAD, LOAD_INSTEAD, QUERY_INSTEAD, SHOW_INSTEAD, refused};
 use super::{SqlLimits, expand};
 use crate::error::EngineError;
+use crate::system::JOB_FUNCTION;
 
 /// Table functions that read nothing and stream what they make.
 pub(crate) const TABLE_FUNCTIONS: [&str; 2] = ["generate_series", "range"];
@@ -300,13 +301,13 @@ fn check_table_factor(table: &TableFactor) -> Result<(), EngineError> {
 fn check_table_function(name: &ObjectName) -> Result<(), EngineError> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)]
-            if TABLE_FUNCTIONS.iter().any(|known| ident.value.eq_ignore_ascii_case(known)) =>
+            if TABLE_FUNCTIONS.iter().chain([&JOB_FUNCTION]).any(|known| ident.value.eq_ignore_ascii_case(known)) =>
         {
             Ok(())
         }
         _ => Err(refused(
             &format!("the table function {name}"),
-            "generate_series, range and unnest are the table functions there are",
+            "generate_series, range, unnest and job are the table functions there are",
         )),
     }
 }

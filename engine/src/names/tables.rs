@@ -8,6 +8,7 @@ use super::scope::{Columns, joined, means, names_database};
 use super::{CATALOG, NameCatalog, NameDatabase, NameTable, suggest};
 use crate::error::EngineError;
 use crate::own::OWN_ALIAS;
+use crate::system::SYSTEM;
 
 /// The schema of DataFusion that shows what there is. Its names are lower case.
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -123,6 +124,8 @@ fn find_unqualified(catalog: &NameCatalog, table: &Ident) -> Result<FoundTable, 
     let mut found: Vec<FoundTable> = catalog
         .databases
         .iter()
+        // Nobody means a table of the system without saying so.
+        .filter(|database| database.name != SYSTEM || catalog.default_database.as_deref() == Some(SYSTEM))
         .filter_map(|database| table_of(database, table).map(|found| FoundTable::new(database, found)))
         .collect();
     let default = catalog.default_database.as_ref().map(|default| {

@@ -192,6 +192,7 @@ impl ChunkDispatchExec {
             schema: self.fragment.schema(),
             chunks: Arc::new(chunks),
             deterministic: self.is_deterministic(),
+            commits: None,
         })
     }
 
@@ -261,7 +262,7 @@ impl ChunkDispatchExec {
     }
 }
 
-fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {
+pub(crate) fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {
     datafusion::physical_expr_common::physical_expr::is_volatile(expr)
 }
 

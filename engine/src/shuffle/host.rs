@@ -17,6 +17,7 @@ use datafusion_distributed::{
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::{ClusterKeys, PartitionTicket, ScanCounters, StageTask, StageTicket};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -83,11 +84,12 @@ impl RunningStage {
 
 impl StageHost {
     /// A host whose leaves read `files`, whose work is done within the bounds of `fragments`, and
-    /// whose tasks read each other over `network` under tickets signed with `keys`.
+    /// whose tasks reach each other with `dialer` over `network` under tickets signed with `keys`.
     pub fn new(
         fragments: Arc<FragmentRuntime>,
         files: Arc<dyn ChunkFiles>,
         keys: Arc<ClusterKeys>,
+        dialer: Dialer,
         network: Handle,
     ) -> StageHost {
         let runtime = fragments.runtime_env();
@@ -95,7 +97,7 @@ impl StageHost {
             fragments,
             files,
             keys,
-            lines: Arc::new(Lines::new(network)),
+            lines: Arc::new(Lines::new(network, dialer)),
             setups: Mutex::default(),
             next_setup: AtomicU64::new(0),
         });

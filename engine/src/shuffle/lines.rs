@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use parking_lot::Mutex;
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::wire::MAX_MESSAGE_BYTES;
 use tokio::runtime::Handle;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::{EngineError, Result};
 
@@ -34,6 +35,7 @@ const IDLE_AGE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(crate) struct Lines {
     network: Handle,
+    dialer: Dialer,
     routes: Mutex<HashMap<String, Vec<Line>>>,
 }
 
@@ -52,8 +54,8 @@ pub(super) struct Place {
 
 impl Lines {
     /// No connections yet; they will be driven by `network`.
-    pub(crate) fn new(network: Handle) -> Lines {
-        Lines { network, routes: Mutex::default() }
+    pub(crate) fn new(network: Handle, dialer: Dialer) -> Lines {
+        Lines { network, dialer, routes: Mutex::default() }
     }
 
     /// A client for one more stream to `address`. The connection is made by its first request, and
@@ -85,8 +87,7 @@ impl Lines {
     }
 
     fn connect(&self, address: &str) -> Result<Channel> {
-        let endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|e| EngineError::Internal(format!("{address} is no worker's address: {e}")))?;
+        let endpoint = self.dialer.endpoint(address).map_err(|e| EngineError::Internal(e.to_string()))?;
         // What drives the connection is spawned where it is made.
         let _network = self.network.enter();
         Ok(endpoint

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use skyflight_catalog::WorkerId;
 use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::Dialer;
 use tokio::runtime::Handle;
 
 pub(crate) use choice::{Choice, choose, planning_config};
@@ -115,6 +116,11 @@ pub trait ShuffleCluster: Debug + Send + Sync {
     /// The cluster's keys, which sign the tickets of stages.
     fn keys(&self) -> Arc<ClusterKeys>;
 
+    /// How workers are reached.
+    fn dialer(&self) -> Dialer {
+        Dialer::default()
+    }
+
     /// Where network work is done.
     fn network(&self) -> Handle;
 }
@@ -129,7 +135,7 @@ pub(crate) struct Shuffler {
 
 impl Shuffler {
     pub(crate) fn new(config: ShuffleConfig, cluster: Arc<dyn ShuffleCluster>) -> Self {
-        let lines = Arc::new(Lines::new(cluster.network()));
+        let lines = Arc::new(Lines::new(cluster.network(), cluster.dialer()));
         Shuffler { config, cluster, lines }
     }
 }

@@ -7,3 +7,4 @@ mod key_file;
 mod messages;
 mod strategies;
 mod tickets;
+mod tokens;

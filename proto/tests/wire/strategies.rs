@@ -6,9 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use skyflight_proto::{
     BatchMark, ChunkHolders, ChunkTask, ChunkTrailer, DropTransactionResult, DropTransactionTicket, EndpointTicket,
-    FileKind, FileReceipt, ListFilesTicket, PartitionTicket, PutFileTicket, RecallResult, RecallTicket, RegisterWorker,
-    ScanCounters, SignedTicket, SnapshotRef, StageTask, StageTicket, StatementTicket, TaskDone, TaskMessage,
-    TaskTicket, Ticket, WorkerStatus, task_message, ticket,
+    FileKind, FileReceipt, JobTicket, ListFilesTicket, PartitionTicket, PutFileTicket, RecallResult, RecallTicket,
+    RegisterWorker, ScanCounters, SignedTicket, SnapshotRef, StageTask, StageTicket, StatementTicket, TaskDone,
+    TaskMessage, TaskTicket, Ticket, WorkerStatus, task_message, ticket,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -301,6 +301,7 @@ pub fn ticket_body() -> impl Strategy<Value = ticket::Body> {
         partition_ticket().prop_map(Body::Partition),
         endpoint_ticket().prop_map(Body::Endpoint),
         recall_ticket().prop_map(Body::Recall),
+        any::<u64>().prop_map(|first_batch| Body::Job(JobTicket { first_batch })),
     ]
 }
 

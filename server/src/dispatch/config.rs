@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use skyflight_proto::tls::Dialer;
+
 /// Queries of at most so many chunks may use the slots that workers reserve for small ones.
 pub(super) const INTERACTIVE_CHUNKS: usize = 8;
 
@@ -38,6 +40,8 @@ pub struct DispatchConfig {
     pub spool_bytes: u64,
     /// The folder of the nameless file they go to.
     pub spool_dir: PathBuf,
+    /// How workers are reached.
+    pub dialer: Dialer,
     /// How long a TCP connection to a worker may take.
     pub connect_timeout: Duration,
     /// Interval and timeout of HTTP/2 pings on connections with open streams.
@@ -62,6 +66,7 @@ impl Default for DispatchConfig {
             hold_bytes: 256 << 20,
             spool_bytes: 64 << 30,
             spool_dir: std::env::temp_dir(),
+            dialer: Dialer::default(),
             connect_timeout: Duration::from_secs(2),
             keepalive: Duration::from_secs(5),
             ticket_ttl: Duration::from_secs(300),

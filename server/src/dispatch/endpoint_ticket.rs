@@ -71,6 +71,7 @@ pub(crate) fn request_of(ticket: EndpointTicket, query: QueryContext) -> Result<
         schema,
         chunks: Arc::new(ChunkList { chunks, workers: ticket.workers.into_iter().map(WorkerId).collect(), total }),
         deterministic: task.deterministic,
+        commits: None,
     };
     Ok((promised, request))
 }
@@ -109,6 +110,7 @@ mod tests {
             schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
             chunks: Arc::new(chunks),
             deterministic: true,
+            commits: None,
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) enum Violation {
 /// A chunk that has just been committed.
 #[derive(Debug)]
 pub(super) struct Closed {
+    /// Index into the request's chunks.
+    pub(super) planned: u32,
     /// Frames to pass on now, in order: those held, or the last one of a streamed chunk.
     pub(super) frames: Vec<Held>,
     /// What it cost.
@@ -211,7 +213,7 @@ impl Ledger {
         }
         self.slots[index] = COMMITTED;
         self.committed += 1;
-        Ok(Some(Closed { frames, counters: trailer.counters.unwrap_or_default() }))
+        Ok(Some(Closed { planned: self.jobs[index].planned, frames, counters: trailer.counters.unwrap_or_default() }))
     }
 
     /// The jobs without a trailer, with their attempt counted; for the next stream.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use parking_lot::Mutex;
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::wire::{MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::config::DispatchConfig;
 
@@ -32,6 +33,7 @@ const IDLE_AGE: Duration = Duration::from_secs(120);
 pub(super) struct Pool {
     routes: Mutex<HashMap<String, Route>>,
     streams_per_worker: usize,
+    dialer: Dialer,
     connect_timeout: Duration,
     keepalive: Duration,
     wait: Duration,
@@ -72,6 +74,7 @@ impl Pool {
         Pool {
             routes: Mutex::default(),
             streams_per_worker: config.streams_per_worker.max(1),
+            dialer: config.dialer.clone(),
             connect_timeout: config.connect_timeout,
             keepalive: config.keepalive,
             wait: config.silence_timeout,
@@ -115,7 +118,7 @@ impl Pool {
     }
 
     fn connect(&self, address: &str) -> Result<Channel, LeaseError> {
-        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|e| LeaseError::Address(e.to_string()))?;
+        let endpoint = self.dialer.endpoint(address).map_err(|e| LeaseError::Address(e.to_string()))?;
         Ok(endpoint
             .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)

@@ -8,6 +8,7 @@ use skyflight_catalog::WorkerId;
 use skyflight_engine::Result;
 use skyflight_engine::shuffle::ShuffleCluster;
 use skyflight_proto::ClusterKeys;
+use skyflight_proto::tls::Dialer;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,6 +33,10 @@ impl ShuffleCluster for FlightDispatcher {
 
     fn keys(&self) -> Arc<ClusterKeys> {
         Arc::clone(&self.shared.keys)
+    }
+
+    fn dialer(&self) -> Dialer {
+        self.shared.config.dialer.clone()
     }
 
     fn network(&self) -> Handle {

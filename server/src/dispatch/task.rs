@@ -258,18 +258,26 @@ impl Task {
             tracing::debug!(worker = %self.id, chunk_index = trailer.chunk_index, "second trailer dropped");
             return Ok(());
         };
+        let chunk = self.work.request.chunks.chunks[closed.planned as usize].chunk;
         let counters = &self.work.request.query.counters;
         QueryCounters::add(&counters.chunks_done, 1);
         QueryCounters::add(&counters.bytes_read, closed.counters.bytes_read);
         QueryCounters::add(&counters.rows_read, closed.counters.rows_read);
+        let commits = self.work.request.commits.clone();
         for held in closed.frames {
             // From here on the chunk is committed: what cannot be read back is lost to the query.
             let frame = held.release().await.map_err(Failure::Query)?;
+            if let Some(commits) = &commits {
+                commits.frame(chunk, &frame).await.map_err(Failure::Query)?;
+            }
             self.rows += frame.rows;
             self.outlet.push(frame);
             if self.outlet.full() {
                 self.outlet.flush().await?;
             }
+        }
+        if let Some(commits) = &commits {
+            commits.committed(chunk).await.map_err(Failure::Query)?;
         }
         Ok(())
     }

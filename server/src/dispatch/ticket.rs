@@ -1,7 +1,8 @@
 //! Writes the signed ticket of one task.
 
 use bytes::Bytes;
-use skyflight_engine::dispatch::{DispatchRequest, PlannedChunk};
+use skyflight_engine::dispatch::{DispatchRequest, PlannedChunk, QueryContext};
+use skyflight_engine::trace;
 use skyflight_proto::ticket::Body;
 use skyflight_proto::{ChunkTask, ClusterKeys, TaskTicket, Ticket};
 use uuid::Uuid;
@@ -49,7 +50,7 @@ pub(super) fn task(
         chunks: chunks.collect(),
         attempt,
         interactive,
-        traceparent: traceparent(request.query.id),
+        traceparent: traceparent(&request.query),
     }
 }
 
@@ -67,8 +68,10 @@ fn chunk_task(chunk: &PlannedChunk, job: &Job) -> ChunkTask {
     }
 }
 
-/// W3C trace context with the query's id as the trace.
-fn traceparent(query: Uuid) -> String {
-    let (_, span) = Uuid::new_v4().as_u64_pair();
-    format!("00-{}-{span:016x}-01", query.simple())
+/// The query's span; where it has none, a W3C trace context with the query's id as the trace.
+fn traceparent(query: &QueryContext) -> String {
+    trace::traceparent(&query.trace).unwrap_or_else(|| {
+        let (_, span) = Uuid::new_v4().as_u64_pair();
+        format!("00-{}-{span:016x}-01", query.id.simple())
+    })
 }

@@ -21,6 +21,13 @@ pub(super) const CREATE_PREPARED: &str = "CreatePreparedStatement";
 /// Name of the action that gives its handle back.
 pub(super) const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 
+/// Name of the action that cancels a query or a job.
+pub(super) const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
+/// Its older form.
+pub(super) const CANCEL_QUERY: &str = "CancelQuery";
+/// Name of the action that gives an endpoint a longer life.
+pub(super) const RENEW_ENDPOINT: &str = "RenewFlightEndpoint";
+
 /// The tag of the field `is_update` (number 4, a bool) of `ActionCreatePreparedStatementResult`.
 /// arrow-flight 59.3 has no such field, but newer JDBC drivers decide by it.
 const IS_UPDATE: u8 = 0x20;
@@ -30,6 +37,9 @@ pub(super) fn list() -> Vec<ActionType> {
     [
         (CREATE_PREPARED, "Prepares a statement. Takes ActionCreatePreparedStatementRequest, gives ActionCreatePreparedStatementResult."),
         (CLOSE_PREPARED, "Gives the handle of a prepared statement back. Takes ActionClosePreparedStatementRequest, gives nothing."),
+        (CANCEL_FLIGHT_INFO, "Cancels a query or a job. Takes CancelFlightInfoRequest, gives CancelFlightInfoResult."),
+        (CANCEL_QUERY, "Cancels a query or a job. Takes ActionCancelQueryRequest, gives ActionCancelQueryResult."),
+        (RENEW_ENDPOINT, "Gives an endpoint a longer life. Takes RenewFlightEndpointRequest, gives FlightEndpoint."),
         (options::SET, "Sets the options catalog and schema of the session. Takes SetSessionOptionsRequest, gives SetSessionOptionsResult, and a new bearer token in the authorization header."),
         (options::GET, "Reads the options of the session. Takes GetSessionOptionsRequest, gives GetSessionOptionsResult."),
         (options::CLOSE, "Ends the session. Takes CloseSessionRequest, gives CloseSessionResult."),
@@ -58,23 +68,21 @@ pub(super) async fn create_prepared(statements: &Statements, caller: &Caller, bo
     Ok(Bytes::from(any.encode_to_vec()))
 }
 
-/// Closes a prepared statement: there is nothing to close, for the handle is the statement.
+/// Closes a prepared statement. The handle is the statement, so only values remembered for it go.
 ///
 /// Errors: `InvalidArgument` for a body that is not the request.
-pub(super) fn close_prepared(body: &[u8]) -> Result<(), Status> {
-    unpack::<ActionClosePreparedStatementRequest>(body).map(drop)
+pub(super) fn close_prepared(statements: &Statements, body: &[u8]) -> Result<(), Status> {
+    let request: ActionClosePreparedStatementRequest = unpack(body)?;
+    statements.forget_values(&request.prepared_statement_handle);
+    Ok(())
 }
 
 /// The refusal of an action that is not served.
 pub(super) fn refuse(action: &Action) -> Status {
     match action.r#type.as_str() {
         "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
-            unsupported("there are no transactions: a query runs on one snapshot, and SQL changes nothing")
+            unsupported("there are no transactions: each statement reads one snapshot and takes effect by itself")
         }
-        "CancelQuery" | "CancelFlightInfo" => {
-            unsupported("there is no cancel action: cancel the DoGet call, and the query stops")
-        }
-        "RenewFlightEndpoint" => unsupported("tickets cannot be renewed; run the query again"),
         "CreatePreparedSubstraitPlan" => unsupported("Substrait plans are not supported; send SQL"),
         other => unsupported(format!("there is no action \"{other}\"; ListActions names those there are")),
     }

@@ -2,16 +2,19 @@
 //! whichever call brings it, GetFlightInfo or DoPut. What came of it is a few rows, which travel in
 //! the ticket, so that redeeming a ticket never runs anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use skyflight_engine::guard::{Command, classify};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+pub(super) use skyflight_engine::guard::Command;
+use skyflight_engine::guard::classify;
 use skyflight_engine::parameters::Described;
 use tonic::Status;
 
+use super::cancel::{absent, word};
+use super::metadata::result_schema;
 use super::statement::Statements;
-use crate::error::{bad_request, status_of, unsupported};
+use crate::error::{bad_request, internal, status_of};
 use crate::session::Caller;
 
 /// What came of a statement that is no query.
@@ -75,7 +78,15 @@ impl Statements {
                 self.describe_query(caller, &sql, Vec::new()).await?;
                 Err(bad_request("this statement returns rows and changes nothing; run it as a query, not as an update"))
             }
-            Command::Submit { .. } | Command::Cancel { .. } => Err(unsupported("there are no jobs yet; run the query")),
+            Command::Submit { query } => {
+                let view = self.submit(caller, &query).await?;
+                told(&view.job.id, view.job.state.as_str(), Some(view.job.warnings.join("; ")))
+            }
+            Command::Cancel { id } => {
+                let parsed = id.trim().parse().map_err(|_| absent(&id))?;
+                let status = self.cancel(caller, parsed).await?.ok_or_else(|| absent(&id))?;
+                told(&parsed.to_string(), word(status), None)
+            }
             Command::CreateTable(create) => Ok(Outcome::update(self.create_table(caller, &create, values).await?)),
             Command::DropTable { table, if_exists } => {
                 self.drop_table(caller, &table, if_exists).await?;
@@ -92,12 +103,24 @@ impl Statements {
 pub(super) fn schema_of(command: &Command) -> Option<SchemaRef> {
     match command {
         Command::Query(_) => None,
-        Command::Submit { .. }
-        | Command::Cancel { .. }
-        | Command::CreateTable(_)
-        | Command::DropTable { .. }
-        | Command::Insert { .. } => Some(Arc::new(Schema::empty())),
+        Command::Submit { .. } | Command::Cancel { .. } => Some(Arc::clone(&TOLD)),
+        Command::CreateTable(_) | Command::DropTable { .. } | Command::Insert { .. } => Some(Arc::new(Schema::empty())),
     }
+}
+
+/// What is told of a job or query that was submitted or cancelled: one row.
+static TOLD: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    result_schema(&Schema::new(vec![text("id"), text("state"), text("warnings")]))
+});
+
+fn told(id: &str, state: &str, warnings: Option<String>) -> Result<Outcome, Status> {
+    let text = |value: Option<&str>| -> ArrayRef { Arc::new(StringArray::from(vec![value])) };
+    let warnings = warnings.filter(|warnings| !warnings.is_empty());
+    let columns = vec![text(Some(id)), text(Some(state)), text(warnings.as_deref())];
+    let rows =
+        RecordBatch::try_new(Arc::clone(&TOLD), columns).map_err(|e| internal("an outcome cannot be told", e))?;
+    Ok(Outcome { rows, affected: None })
 }
 
 /// The query in a statement.

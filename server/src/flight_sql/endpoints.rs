@@ -6,13 +6,13 @@
 //! often as wanted until it expires.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::Schema;
 use futures::StreamExt;
+use skyflight_catalog::{Estimated, QueryRecord, QueryState};
 use skyflight_engine::EngineError;
-use skyflight_engine::dispatch::{DispatchRequest, QueryCounters};
+use skyflight_engine::dispatch::{DispatchRequest, QueryContext, QueryCounters};
 use skyflight_engine::message_limit::MessageLimit;
 use skyflight_proto::ticket::Body;
 use skyflight_proto::{EndpointTicket, Ticket};
@@ -20,11 +20,11 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
+use super::promise::query_id;
 use super::rows::Rows;
 use super::statement::{Fetched, Statements};
-use crate::clock::unix_ms;
 use crate::dispatch::{divide, endpoint_ticket, request_of};
-use crate::error::{status_of, unsupported};
+use crate::error::status_of;
 use crate::query::{QueryLife, WaitingQuery};
 use crate::session::{Caller, EndpointMode};
 
@@ -101,6 +101,11 @@ impl Reach {
         Reach { mode: caller.endpoints, habit: Habit::of(user_agent(request.metadata())), on_loopback }
     }
 
+    /// For what is served here whatever the client could do.
+    pub(super) fn here() -> Reach {
+        Reach { mode: Some(EndpointMode::Single), habit: Habit::Stays, on_loopback: false }
+    }
+
     /// Whether `address` means the worker for this client too.
     fn understands(self, address: &str, secure: bool) -> bool {
         if secure && !address.starts_with("https://") {
@@ -137,6 +142,7 @@ impl Statements {
         waiting: &mut WaitingQuery,
         promised: &Schema,
         reach: Reach,
+        expires_unix_ms: i64,
     ) -> Result<Option<Vec<Endpoint>>, Status> {
         let policy = self.parts().endpoints;
         let mode = reach.mode.unwrap_or(policy.mode);
@@ -155,13 +161,19 @@ impl Statements {
             return Ok(None);
         }
         let Some(request) = planned.relay().map_err(failed)? else { return Ok(None) };
-        let Some(endpoints) = self.divided(&request, promised, reach).await else { return Ok(None) };
+        let Some(endpoints) = self.divided(&request, promised, reach, expires_unix_ms).await else { return Ok(None) };
         waiting.life.handed_out(endpoints.len(), request.chunks.chunks.len() as u64);
         Ok(Some(endpoints))
     }
 
     /// The dispatch as endpoints; `None` where no worker can be named, or too many would have to be.
-    async fn divided(&self, request: &DispatchRequest, promised: &Schema, reach: Reach) -> Option<Vec<Endpoint>> {
+    async fn divided(
+        &self,
+        request: &DispatchRequest,
+        promised: &Schema,
+        reach: Reach,
+        expires_unix_ms: i64,
+    ) -> Option<Vec<Endpoint>> {
         let parts = self.parts();
         let addresses = match parts.dispatcher.direct()?.addresses(&request.chunks.workers).await {
             Ok(addresses) => addresses,
@@ -180,7 +192,6 @@ impl Statements {
         if divided.iter().all(|part| part.workers.is_empty()) {
             return None;
         }
-        let expires_unix_ms = expiry(parts.ticket_ttl);
         let mut bytes = 0;
         let mut endpoints = Vec::with_capacity(divided.len());
         for part in &divided {
@@ -204,32 +215,48 @@ impl Statements {
         Some(endpoints)
     }
 
-    /// The rows of an endpoint, for clients that come here with its verified ticket. They have a record
-    /// of their own; each redemption reads the chunks anew, and from replicas where it has to.
+    /// The rows of an endpoint, for clients that come here with its verified ticket. Each redemption
+    /// reads the chunks anew, and from replicas where it has to; the query's record is then that of the
+    /// last.
     ///
-    /// Errors: `ResourceExhausted` when too many queries run.
-    pub(super) fn redeem(
+    /// Errors: `Cancelled` where the query was; `ResourceExhausted` when too many queries run.
+    pub(super) async fn redeem(
         &self,
         ticket: &Ticket,
         endpoint: EndpointTicket,
         limit: MessageLimit,
     ) -> Result<Fetched, Status> {
         let parts = self.parts();
-        let of = Uuid::from_slice(&ticket.query_id).map_err(|_| unsupported("this endpoint is of no query"))?;
-        let place = parts.gate.enter()?;
-        let query = self.query(&ticket.user);
-        let query_id = query.id;
-        let (promised, request) = request_of(endpoint, query.clone()).map_err(|e| status_of(&e, Some(of)))?;
+        let query_id = query_id(ticket)?;
+        if parts.waiting.is_void(query_id) {
+            return Err(status_of(&EngineError::Cancelled, Some(query_id)));
+        }
+        let place = parts.gate.enter_announced()?;
+        let query = QueryContext { id: query_id, ..self.query(&ticket.user) };
+        let (promised, request) = request_of(endpoint, query.clone()).map_err(|e| status_of(&e, Some(query_id)))?;
         QueryCounters::add(&query.counters.chunks_planned, request.chunks.chunks.len() as u64);
-        let mut life = QueryLife::open(&query, &format!("an endpoint of query {of}"), &parts.journal);
-        life.planned();
+        // Tickets of endpoints do not hold the statement.
+        let sql = match parts.store.query(&query_id.to_string()).await {
+            Ok(record) => record.sql,
+            Err(_unknown) => "an endpoint of a query".to_owned(),
+        };
+        let mut life = QueryLife::open(&query, &sql, &parts.journal);
+        life.planned(Estimated::default());
         let rows = Rows::relay(request, promised, life, place, &parts.dispatcher, limit);
         Ok(Fetched { query_id, messages: rows.boxed() })
     }
-}
 
-fn expiry(ttl: Duration) -> i64 {
-    unix_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
+    /// Ends what workers send to clients of a query that was handed out, best effort, and makes its
+    /// tickets void here.
+    pub(super) async fn recall(&self, mut record: QueryRecord, query_id: Uuid) {
+        let parts = self.parts();
+        parts.waiting.void(query_id);
+        if let Some(workers) = parts.dispatcher.direct() {
+            workers.recall(&record.user, query_id).await;
+        }
+        record.state = QueryState::Cancelled;
+        parts.journal.record(record);
+    }
 }
 
 #[cfg(test)]

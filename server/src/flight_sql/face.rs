@@ -15,7 +15,9 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use skyflight_catalog::CatalogStore;
+use skyflight_engine::EngineError;
 use skyflight_engine::message_limit::MessageLimit;
+use skyflight_engine::views::views;
 use skyflight_proto::wire::ACTION_REGISTER_WORKER;
 use skyflight_proto::{ClusterKeys, TicketError};
 use tonic::metadata::MetadataMap;
@@ -24,6 +26,7 @@ use uuid::Uuid;
 
 use super::endpoints::{Endpoint, Reach};
 use super::metadata::{Question, decode_command};
+use super::poll::{FirstBatch, expiring};
 use super::rows::{FlightDataStream, batch_messages};
 use super::statement::{Announced, Statement, Statements, session_options};
 use super::{actions, put};
@@ -36,7 +39,7 @@ const QUERY_ID_HEADER: &str = "x-skyflight-query-id";
 
 /// The Flight SQL service.
 pub(crate) struct Face {
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) statements: Statements,
     pub(crate) store: Arc<dyn CatalogStore>,
     pub(crate) keys: Arc<ClusterKeys>,
@@ -89,8 +92,27 @@ impl FlightService for Face {
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        self.sessions.caller(request.metadata())?;
-        Err(unsupported("PollFlightInfo is not supported yet; use GetFlightInfo and DoGet"))
+        let caller = self.sessions.caller(request.metadata())?;
+        let descriptor = request.into_inner();
+        let poll = match command_of(&descriptor)? {
+            Command::TicketStatementQuery(ticket) => {
+                self.statements.poll_job(&caller, &ticket.statement_handle, descriptor).await?
+            }
+            Command::CommandStatementQuery(query) => {
+                actions::no_transaction(query.transaction_id.as_deref())?;
+                self.statements.poll_statement(&caller, Statement::plain(&query.query), descriptor).await?
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                self.statements.poll_prepared(&statement, descriptor).await?
+            }
+            command => {
+                let schema = question_of(command)?.schema()?;
+                let ticket = descriptor.cmd.clone();
+                PollInfo::new().with_info(info(&schema, ticket, descriptor)?)
+            }
+        };
+        Ok(Response::new(poll))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
@@ -117,7 +139,10 @@ impl FlightService for Face {
             return Err(TicketError::Malformed.into());
         };
         let fetched = match command {
-            Command::TicketStatementQuery(ticket) => self.statements.fetch(&ticket.statement_handle, limit).await?,
+            Command::TicketStatementQuery(ticket) => {
+                let first_batch = FirstBatch::of_headers(request.metadata())?;
+                self.statements.fetch(&ticket.statement_handle, first_batch, limit).await?
+            }
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&query.prepared_statement_handle)?;
                 self.statements.fetch_prepared(&statement, limit).await?
@@ -155,7 +180,12 @@ impl FlightService for Face {
             actions::CREATE_PREPARED => {
                 Ok(results([actions::create_prepared(&self.statements, &caller, &action.body).await?]))
             }
-            actions::CLOSE_PREPARED => actions::close_prepared(&action.body).map(|()| results([])),
+            actions::CLOSE_PREPARED => actions::close_prepared(&self.statements, &action.body).map(|()| results([])),
+            actions::CANCEL_FLIGHT_INFO => {
+                Ok(results([self.statements.cancel_flight_info(&caller, &action.body).await?]))
+            }
+            actions::CANCEL_QUERY => Ok(results([self.statements.cancel_query(&caller, &action.body).await?])),
+            actions::RENEW_ENDPOINT => Ok(results([self.statements.renew(&caller, &action.body)?])),
             options::SET => self.set_options(&caller, &action.body).await,
             options::GET => Ok(results([Bytes::from(options::get(&caller))])),
             options::CLOSE => Ok(results([Bytes::from(options::close())])),
@@ -176,13 +206,14 @@ impl Face {
         caller: &Caller,
         limit: MessageLimit,
     ) -> Result<FlightDataStream, Status> {
-        let catalog = if question.needs_catalog() {
-            let session = self.statements.engine().session(session_options(caller, None)).await;
-            session.map_err(|error| status_of(&error, None))?.catalog().to_vec()
+        let failed = |error: EngineError| status_of(&error, None);
+        let (catalog, views) = if question.needs_catalog() {
+            let session = self.statements.engine().session(session_options(caller, None)).await.map_err(failed)?;
+            (session.catalog().to_vec(), views().await.map_err(failed)?)
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
-        let batch = question.answer(&catalog)?;
+        let batch = question.answer(&catalog, &views)?;
         batch_messages(&batch.schema(), &[batch], limit)
     }
 
@@ -190,7 +221,7 @@ impl Face {
         let (changed, answer) = options::set(caller, body, self.store.as_ref()).await?;
         let mut response = results([Bytes::from(answer)]);
         if let Some(changed) = changed {
-            let bearer = self.sessions.bearer(&self.sessions.token(&changed))?;
+            let bearer = self.sessions.bearer(&self.sessions.token(&changed)?)?;
             response.metadata_mut().insert("authorization", bearer);
         }
         Ok(response)
@@ -212,14 +243,23 @@ fn question_of(command: Command) -> Result<Question, Status> {
 }
 
 fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
-    let endpoints = announced.endpoints.into_iter().map(statement_endpoint);
-    let mut info = info(&announced.schema, endpoints, descriptor)?;
-    if let Some(rows) = announced.rows {
-        info.total_records = i64::try_from(rows).unwrap_or(i64::MAX);
-    }
-    let mut response = Response::new(info);
-    name_query(response.metadata_mut(), announced.query_id);
+    let query_id = announced.query_id;
+    let mut response = Response::new(announced.info(descriptor)?);
+    name_query(response.metadata_mut(), query_id);
     Ok(response)
+}
+
+impl Announced {
+    /// What GetFlightInfo tells of it.
+    pub(super) fn info(self, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        let expires = self.expires_unix_ms;
+        let endpoints = self.endpoints.into_iter().map(|endpoint| expiring(statement_endpoint(endpoint), expires));
+        let mut info = info(&self.schema, endpoints, descriptor)?;
+        if let Some(rows) = self.rows {
+            info.total_records = i64::try_from(rows).unwrap_or(i64::MAX);
+        }
+        Ok(info)
+    }
 }
 
 fn statement_endpoint(endpoint: Endpoint) -> FlightEndpoint {

@@ -5,6 +5,8 @@
 //! - [`endpoints`]: where a client gets the rows, here or from the workers;
 //! - [`commands`]: statements that are no queries, and what comes of them;
 //! - [`own_tables`] and [`columns`]: tables that users make and fill, by SQL or by [`ingest`];
+//! - [`poll`], [`cancel`] and [`renew`]: what becomes of a query or a job after it was accepted;
+//! - [`promise`]: what tickets promise;
 //! - [`rows`]: a query's rows as Flight messages, relayed undecoded where nothing is computed here;
 //! - [`metadata`]: what clients ask about catalogs, tables, keys, types and the server itself;
 //! - [`put`] and [`actions`]: DoPut, with what clients stream to it read by [`incoming`], and DoAction.
@@ -14,6 +16,7 @@
 //! metadata commands that here are one value.
 
 mod actions;
+mod cancel;
 mod columns;
 mod commands;
 mod endpoints;
@@ -22,8 +25,11 @@ mod incoming;
 mod ingest;
 mod metadata;
 mod own_tables;
+mod poll;
 mod prepared;
+mod promise;
 mod put;
+mod renew;
 mod rows;
 mod statement;
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_flight::{FlightDescriptor, PollInfo};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 use super::commands::{Outcome, is_update};
 use super::endpoints::Reach;
+use super::promise::after;
 use super::statement::{
     Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, schema_changed, schema_hash,
     statement_of,
@@ -66,6 +68,10 @@ impl Bindings {
         let cache = Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(weigh).time_to_live(REMEMBERED_FOR);
         Bindings(cache.build())
     }
+}
+
+fn key_of(handle: &[u8]) -> HandleKey {
+    Sha256::digest(handle).into()
 }
 
 impl PreparedStatement {
@@ -117,7 +123,7 @@ impl Statements {
             ..statement_of(caller, &described.rows)
         };
         // The id makes each preparation a handle of its own, so that values bound to it are not another's.
-        let handle = self.sign(&caller.user, Uuid::now_v7(), HANDLE_TTL, ticket);
+        let handle = self.sign(&caller.user, Uuid::now_v7(), after(HANDLE_TTL), ticket);
         Ok(Prepared { described, handle, is_update: is_update(&command) })
     }
 
@@ -130,7 +136,7 @@ impl Statements {
             return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
         }
         let caller = caller_of(signed.user, &ticket);
-        let key: HandleKey = Sha256::digest(handle).into();
+        let key = key_of(handle);
         let values = if ticket.parameter_schema.is_empty() {
             None
         } else if ticket.parameters.is_empty() {
@@ -162,7 +168,12 @@ impl Statements {
         }
         let ticket = StatementTicket { parameters, ..statement.ticket.clone() };
         self.bindings().0.insert(statement.key, values);
-        Ok(self.sign(&statement.caller.user, Uuid::now_v7(), HANDLE_TTL, ticket))
+        Ok(self.sign(&statement.caller.user, Uuid::now_v7(), after(HANDLE_TTL), ticket))
+    }
+
+    /// Forgets the values bound to a handle; those in it are not here.
+    pub(super) fn forget_values(&self, handle: &[u8]) {
+        self.bindings().0.invalidate(&key_of(handle));
     }
 
     /// [`Statements::announce`] for a prepared statement, on the snapshots that are current now.
@@ -179,6 +190,17 @@ impl Statements {
             return Err(schema_changed("prepare the statement again"));
         }
         Ok(announced)
+    }
+
+    /// Submits a prepared statement, and tells of its job; one that is no query is run.
+    ///
+    /// Errors: as [`Statements::poll_statement`].
+    pub(super) async fn poll_prepared(
+        &self,
+        prepared: &PreparedStatement,
+        descriptor: FlightDescriptor,
+    ) -> Result<PollInfo, Status> {
+        self.poll_statement(&prepared.caller, prepared.statement(), descriptor).await
     }
 
     /// Runs a prepared statement that is no query, with the values that came with the call, else those

@@ -10,25 +10,18 @@ use arrow_flight::FlightData;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest};
-use skyflight_engine::fragment::error_of;
-use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
+use skyflight_engine::frames::{Frame, encode_schema};
 use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::{EngineError, PlannedQuery, Result};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::error::status_of;
-use crate::query::{Place, QueryLife};
-
-/// Encoded frames that may wait for the network: about as many MiB.
-const FRAMES_AHEAD: usize = 4;
+use crate::query::{Place, QueryLife, frames_of};
 
 /// The answer of DoGet.
 pub(super) type FlightDataStream = BoxStream<'static, Result<FlightData, Status>>;
@@ -49,9 +42,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Starts `planned`, whose rows are told to be of `schema`. Where its rows are exactly the workers'
-    /// frames these are relayed undecoded; otherwise the merge plan runs and its batches are encoded on
-    /// `cpu`.
+    /// Starts `planned`, whose rows are told to be of `schema`.
     ///
     /// Errors: the plan cannot be started; the record is then closed as failed.
     pub(super) fn start(
@@ -65,11 +56,7 @@ impl Rows {
     ) -> Result<Rows, Status> {
         life.executing();
         let query_id = planned.query().id;
-        let frames = planned.relay().and_then(|relay| match relay {
-            Some(request) => Ok(dispatcher.dispatch(request)),
-            None => Ok(encoded(planned.execute()?, cpu)),
-        });
-        match frames {
+        match frames_of(&planned, dispatcher, cpu) {
             Ok(frames) => Ok(Rows::new(frames, schema, query_id, life, place, limit)),
             Err(error) => {
                 life.fail(&error);
@@ -172,51 +159,11 @@ pub(super) fn batch_messages(
 }
 
 /// The schema message that opens a stream.
-fn schema_message(schema: &Schema) -> FlightData {
+pub(super) fn schema_message(schema: &Schema) -> FlightData {
     FlightData { data_header: encode_schema(schema), ..FlightData::default() }
 }
 
 /// A frame as a message; header and body are handed on, not copied.
-fn frame_message(frame: Frame) -> FlightData {
+pub(super) fn frame_message(frame: Frame) -> FlightData {
     FlightData { data_header: frame.header, data_body: frame.body, app_metadata: Bytes::new(), flight_descriptor: None }
-}
-
-/// Batches as frames, encoded by a task on `cpu` that keeps at most [`FRAMES_AHEAD`] ahead.
-fn encoded(mut batches: SendableRecordBatchStream, cpu: &Handle) -> BoxStream<'static, Result<Frame>> {
-    let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
-    let encoder = AbortOnDropHandle::new(cpu.spawn(async move {
-        while let Some(batch) = batches.next().await {
-            let frames = match batch.map_err(error_of).and_then(|batch| encode_batch(&batch)) {
-                Ok(frames) => frames,
-                Err(error) => {
-                    // The reader may have gone; then nobody wants to know.
-                    let _ = sender.send(Err(error)).await;
-                    return;
-                }
-            };
-            for frame in frames {
-                if sender.send(Ok(frame)).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }));
-    futures::stream::unfold((receiver, Some(encoder)), |(mut receiver, encoder)| async move {
-        let encoder = encoder?;
-        if let Some(frame) = receiver.recv().await {
-            // After an error nothing follows.
-            let encoder = frame.is_ok().then_some(encoder);
-            return Some((frame, (receiver, encoder)));
-        }
-        // The channel is let go by an encoder that is done, but by one that panicked too, and then
-        // rows are missing.
-        match encoder.await {
-            Ok(()) => None,
-            Err(failure) => {
-                let error = EngineError::Internal(format!("encoding the rows failed: {failure}"));
-                Some((Err(error), (receiver, None)))
-            }
-        }
-    })
-    .boxed()
 }

@@ -9,7 +9,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
-use skyflight_catalog::{DatabaseId, SnapshotId};
+use skyflight_catalog::{CatalogStore, DatabaseId, Estimated, SnapshotId};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
 use skyflight_engine::frames::{decode_batches, encode_batches, encode_schema};
 use skyflight_engine::guard::{Command, SqlLimits};
@@ -27,11 +27,13 @@ use super::commands::Outcome;
 use super::endpoints::{Endpoint, EndpointPolicy, Reach};
 use super::metadata::result_schema;
 use super::own_tables::OwnTables;
+use super::poll::FirstBatch;
 use super::prepared::Bindings;
+use super::promise::{Promise, after, no_statement, query_id};
 use super::rows::{FlightDataStream, Rows, batch_messages};
-use crate::clock::unix_ms;
 use crate::error::status_of;
-use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery};
+use crate::jobs::{Jobs, estimated};
+use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery, trace};
 use crate::session::Caller;
 
 /// How long the handle of a prepared statement may be used.
@@ -50,6 +52,10 @@ pub(crate) struct StatementsConfig {
     pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
     pub(crate) endpoints: EndpointPolicy,
+    pub(crate) jobs: Jobs,
+    pub(crate) store: Arc<dyn CatalogStore>,
+    /// The longest estimate of a query that may be waited for.
+    pub(crate) blocking_limit: Option<Duration>,
     pub(crate) sql_limits: SqlLimits,
     pub(crate) own_tables: OwnTables,
 }
@@ -82,6 +88,8 @@ pub(super) struct Announced {
     pub(super) query_id: Uuid,
     /// How many rows come, or, of a statement that changed something, how many it wrote.
     pub(super) rows: Option<u64>,
+    /// Until when the ticket is good.
+    pub(super) expires_unix_ms: i64,
 }
 
 /// What DoGet gives.
@@ -101,6 +109,7 @@ impl Statements {
         &self.bindings
     }
 
+    /// What it is built from.
     pub(super) fn parts(&self) -> &StatementsConfig {
         &self.parts
     }
@@ -149,11 +158,16 @@ impl Statements {
         reach: Reach,
     ) -> Result<Announced, Status> {
         let _place = self.parts.gate.enter()?;
-        let (snapshots, mut waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
+        let (snapshots, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
+        if let Some(job) = waiting.planned.whole_job() {
+            return self.announce_job(caller, job).await;
+        }
+        let mut waiting = self.short_enough(waiting)?;
         let schema = result_schema(&waiting.planned.schema());
         let query_id = waiting.planned.query().id;
-        if let Some(endpoints) = self.hand_out(&mut waiting, &schema, reach).await? {
-            return Ok(Announced { schema, endpoints, query_id, rows: None });
+        let expires_unix_ms = after(self.parts.ticket_ttl);
+        if let Some(endpoints) = self.hand_out(&mut waiting, &schema, reach, expires_unix_ms).await? {
+            return Ok(Announced { schema, endpoints, query_id, rows: None, expires_unix_ms });
         }
         let ticket = StatementTicket {
             sql: statement.sql.to_owned(),
@@ -161,9 +175,9 @@ impl Statements {
             parameters: encoded_values(statement.values)?,
             ..statement_of(caller, &schema)
         };
-        let ticket = self.sign(&caller.user, query_id, self.parts.ticket_ttl, ticket);
+        let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         self.parts.waiting.put(query_id, waiting);
-        Ok(Announced { schema, endpoints: vec![Endpoint::here(ticket)], query_id, rows: None })
+        Ok(Announced { schema, endpoints: vec![Endpoint::here(ticket)], query_id, rows: None, expires_unix_ms })
     }
 
     /// The ticket of a statement that was run holds what came of it.
@@ -175,8 +189,10 @@ impl Statements {
             outcome: encoded_values(Some(&outcome.rows))?,
             ..statement_of(caller, &schema)
         };
-        let ticket = self.sign(&caller.user, query_id, self.parts.ticket_ttl, ticket);
-        Ok(Announced { schema, endpoints: vec![Endpoint::here(ticket)], query_id, rows: outcome.affected })
+        let expires_unix_ms = after(self.parts.ticket_ttl);
+        let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
+        let endpoints = vec![Endpoint::here(ticket)];
+        Ok(Announced { schema, endpoints, query_id, rows: outcome.affected, expires_unix_ms })
     }
 
     /// Drops the plan of an announced query.
@@ -190,21 +206,30 @@ impl Statements {
     ///
     /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind;
     /// `FailedPrecondition` when the statement no longer gives the promised schema; those of planning.
-    pub(super) async fn fetch(&self, signed: &[u8], limit: MessageLimit) -> Result<Fetched, Status> {
-        let mut ticket = self.parts.keys.verify(signed, unix_ms())?;
-        let statement = match ticket.body.take() {
-            Some(Body::Endpoint(endpoint)) => return self.redeem(&ticket, endpoint, limit),
-            body => statement_in(body)?,
+    pub(super) async fn fetch(
+        &self,
+        signed: &[u8],
+        first_batch: FirstBatch,
+        limit: MessageLimit,
+    ) -> Result<Fetched, Status> {
+        let (ticket, statement) = match self.promise(signed)? {
+            Promise::Statement(ticket, statement) => (ticket, statement),
+            Promise::Job { user, id, first } => return self.fetch_job(&user, id, first_batch.or(first), limit).await,
+            Promise::Endpoint(ticket, endpoint) => return self.redeem(&ticket, endpoint, limit).await,
         };
         if statement.prepared {
             return Err(no_statement());
         }
-        let query_id = Uuid::from_slice(&ticket.query_id).map_err(|_| no_statement())?;
+        let query_id = query_id(&ticket)?;
+        if self.parts.waiting.is_void(query_id) {
+            return Err(status_of(&EngineError::Cancelled, Some(query_id)));
+        }
         if !statement.outcome.is_empty() {
             let (schema, rows) = decode_batches(&statement.outcome).map_err(|error| status_of(&error, None))?;
             return Ok(Fetched { messages: batch_messages(&schema, &rows, limit)?, query_id });
         }
-        let place = self.parts.gate.enter()?;
+        // Announced, so no new query: it is served while the coordinator drains.
+        let place = self.parts.gate.enter_announced()?;
         let waiting = match self.parts.waiting.take(query_id) {
             Some(waiting) => waiting,
             None => {
@@ -285,6 +310,26 @@ impl Statements {
         Ok(Fetched { query_id: rows.query_id(), messages: rows.boxed() })
     }
 
+    /// Lets a query pass that its client may wait for.
+    ///
+    /// Errors: `FailedPrecondition`, with the estimate and the way to submit it.
+    fn short_enough(&self, waiting: WaitingQuery) -> Result<WaitingQuery, Status> {
+        let Some(limit) = self.parts.blocking_limit else { return Ok(waiting) };
+        let WaitingQuery { planned, mut life } = waiting;
+        let id = planned.query().id;
+        let estimate = planned.estimate().map_err(|error| status_of(&error, Some(id)))?;
+        if estimate.seconds <= limit.as_secs_f64() || planned.may_stop_early() {
+            return Ok(WaitingQuery { planned, life });
+        }
+        let why = format!(
+            "the query would read {estimate}, longer than the {:.0} s for which a client may wait (jobs.blocking_limit_s); \
+             submit it as a job with SUBMIT before its text, and find it in system.queries",
+            limit.as_secs_f64()
+        );
+        life.fail(&EngineError::Refused(why.clone()));
+        Err(FailureKind::FailedPrecondition.status(why))
+    }
+
     /// Plans a query whose life begins here.
     async fn plan(
         &self,
@@ -293,11 +338,12 @@ impl Statements {
         snapshots: Option<Snapshots>,
         query: QueryContext,
     ) -> Result<(Snapshots, WaitingQuery), Status> {
+        let query = QueryContext { trace: trace::begin(caller.traceparent.as_deref(), &query), ..query };
         let id = query.id;
         let mut life = QueryLife::open(&query, statement.sql.trim(), &self.parts.journal);
         match self.planned(caller, statement, snapshots, query).await {
-            Ok((snapshots, planned)) => {
-                life.planned();
+            Ok((snapshots, planned, estimate)) => {
+                life.planned(estimate);
                 Ok((snapshots, WaitingQuery { planned, life }))
             }
             Err(error) => {
@@ -313,10 +359,11 @@ impl Statements {
         statement: Statement<'_>,
         snapshots: Option<Snapshots>,
         query: QueryContext,
-    ) -> skyflight_engine::Result<(Snapshots, PlannedQuery)> {
+    ) -> skyflight_engine::Result<(Snapshots, PlannedQuery, Estimated)> {
         let session = self.parts.engine.session(session_options(caller, snapshots)).await?;
         let planned = session.plan_bound(statement.sql, statement.values.cloned(), query).await?;
-        Ok((session.snapshots(), planned))
+        let estimate = estimated(&planned.estimate()?);
+        Ok((session.snapshots(), planned, estimate))
     }
 
     /// A fresh query of `user`.
@@ -324,19 +371,13 @@ impl Statements {
         QueryContext { cancel: self.parts.stop.child_token(), ..QueryContext::new(user) }
     }
 
-    pub(super) fn sign(&self, user: &str, query_id: Uuid, ttl: Duration, statement: StatementTicket) -> Bytes {
+    pub(super) fn sign(&self, user: &str, query_id: Uuid, expires_unix_ms: i64, statement: StatementTicket) -> Bytes {
         self.parts.keys.sign(&Ticket {
-            expires_unix_ms: unix_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
+            expires_unix_ms,
             user: user.to_owned(),
             query_id: Bytes::copy_from_slice(query_id.as_bytes()),
             body: Some(Body::Statement(statement)),
         })
-    }
-
-    pub(super) fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
-        let mut ticket = self.parts.keys.verify(signed, unix_ms())?;
-        let statement = statement_in(ticket.body.take())?;
-        Ok((ticket, statement))
     }
 }
 
@@ -347,6 +388,7 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
         default_database: caller.default_database.clone(),
         snapshots,
         shuffle: caller.shuffle,
+        clock_unix_ms: None,
     }
 }
 
@@ -381,17 +423,6 @@ pub(super) fn statement_of(caller: &Caller, schema: &Schema) -> StatementTicket 
 
 pub(super) fn schema_hash(schema: &Schema) -> Bytes {
     Bytes::copy_from_slice(&Sha256::digest(encode_schema(schema)))
-}
-
-fn statement_in(body: Option<Body>) -> Result<StatementTicket, Status> {
-    match body {
-        Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => Ok(statement),
-        _ => Err(no_statement()),
-    }
-}
-
-fn no_statement() -> Status {
-    FailureKind::Unauthenticated.status("this is not the ticket of a statement's rows")
 }
 
 pub(super) fn schema_changed(advice: &str) -> Status {

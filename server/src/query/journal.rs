@@ -10,6 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::RunningQueries;
+
 /// Records that may wait for the store. When it falls further behind, records are lost (with a
 /// warning): the log has them too, and queries come first.
 const RECORDS_WAITING: usize = 4_096;
@@ -21,6 +23,7 @@ const RECORDS_AT_ONCE: usize = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct Journal {
     records: mpsc::Sender<QueryRecord>,
+    running: RunningQueries,
 }
 
 /// Owns the task that writes the records.
@@ -34,7 +37,12 @@ impl Journal {
     pub(crate) fn open(store: Arc<dyn CatalogStore>, runtime: &Handle) -> (Journal, JournalKeeper) {
         let (records, waiting) = mpsc::channel(RECORDS_WAITING);
         let writer = AbortOnDropHandle::new(runtime.spawn(write(store, waiting)));
-        (Journal { records }, JournalKeeper { writer })
+        (Journal { records, running: RunningQueries::default() }, JournalKeeper { writer })
+    }
+
+    /// The queries whose records are open.
+    pub(crate) fn running(&self) -> &RunningQueries {
+        &self.running
     }
 
     /// Leaves a record; never waits.
@@ -101,6 +109,7 @@ mod tests {
             rows: 0,
             bytes: 0,
             chunks: 0,
+            estimate: Default::default(),
         }
     }
 

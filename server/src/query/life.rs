@@ -1,26 +1,26 @@
 //! A query from its acceptance to its one closing record.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use skyflight_catalog::{QueryRecord, QueryState};
+use skyflight_catalog::{Estimated, QueryRecord, QueryState};
 use skyflight_engine::EngineError;
 use skyflight_engine::dispatch::{QueryContext, QueryCounters};
 
-use super::Journal;
+use super::{Journal, LiveQuery, trace};
 use crate::clock::unix_ms;
+use crate::figures::{self, Closed};
 
 /// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::handed_out`], by
 /// [`QueryLife::fail`], or, when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
 #[derive(Debug)]
 pub(crate) struct QueryLife {
-    query: QueryContext,
-    sql: String,
+    live: Arc<LiveQuery>,
     journal: Journal,
-    started_ms: i64,
     phase: Phase,
     planning_ms: u64,
-    rows: u64,
-    bytes: u64,
+    messages: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,19 +35,18 @@ impl QueryLife {
     /// Opens the record of a query that was just accepted; planning begins.
     pub(crate) fn open(query: &QueryContext, sql: &str, journal: &Journal) -> Self {
         QueryLife {
-            query: query.clone(),
-            sql: sql.to_owned(),
+            live: journal.running().enter(LiveQuery::new(query.clone(), sql, unix_ms())),
             journal: journal.clone(),
-            started_ms: unix_ms(),
             phase: Phase::Planning { since: Instant::now() },
             planning_ms: 0,
-            rows: 0,
-            bytes: 0,
+            messages: 0,
         }
     }
 
-    /// Planning has ended well; the query waits to be fetched.
-    pub(crate) fn planned(&mut self) {
+    /// Planning has ended well, with an estimate; the query waits to be fetched.
+    pub(crate) fn planned(&mut self, estimate: Estimated) {
+        // Set once: a plan is made once in a life.
+        let _ = self.live.estimate.set(estimate);
         if let Phase::Planning { since } = self.phase {
             self.planning_ms = millis(since);
             self.phase = Phase::Waiting;
@@ -57,13 +56,14 @@ impl QueryLife {
     /// Its rows are being fetched.
     pub(crate) fn executing(&mut self) {
         self.phase = Phase::Executing { since: Instant::now() };
+        self.live.executing.store(true, Ordering::Relaxed);
         self.journal.record(self.record(QueryState::Running, None));
     }
 
     /// A message left for the client.
     pub(crate) fn sent(&mut self, rows: u64, bytes: u64) {
-        self.rows += rows;
-        self.bytes += bytes;
+        self.live.sent(rows, bytes);
+        self.messages += 1;
     }
 
     /// Closes the record: every row was given.
@@ -74,7 +74,7 @@ impl QueryLife {
     /// Closes the record: the client has tickets for as many endpoints, by which the workers give it the
     /// rows of so many chunks. How that goes is not known here.
     pub(crate) fn handed_out(&mut self, endpoints: usize, chunks: u64) {
-        tracing::info!(query_id = %self.query.id, endpoints, chunks, "query handed out to workers");
+        tracing::info!(query_id = %self.live.query.id, endpoints, chunks, "query handed out to workers");
         self.close(QueryState::Direct, None);
     }
 
@@ -88,6 +88,7 @@ impl QueryLife {
     }
 
     fn close(&mut self, state: QueryState, error: Option<String>) {
+        let unasked = matches!(self.phase, Phase::Waiting) && state == QueryState::Cancelled;
         let executing_ms = match self.phase {
             Phase::Closed => return,
             Phase::Planning { since } => {
@@ -99,15 +100,18 @@ impl QueryLife {
         };
         self.phase = Phase::Closed;
         if !matches!(state, QueryState::Finished | QueryState::Direct) {
-            self.query.cancel.cancel();
+            self.live.query.cancel.cancel();
         }
-        let counters = &self.query.counters;
+        self.journal.running().leave(&self.live);
+        let query = &self.live.query;
+        let (rows, bytes) = self.live.gone();
+        let counters = &query.counters;
         tracing::info!(
-            query_id = %self.query.id,
-            user = self.query.user,
+            query_id = %query.id,
+            user = query.user,
             outcome = %state,
-            rows = self.rows,
-            bytes = self.bytes,
+            rows,
+            bytes,
             chunks = QueryCounters::get(&counters.chunks_done),
             chunks_planned = QueryCounters::get(&counters.chunks_planned),
             retries = QueryCounters::get(&counters.retries),
@@ -116,23 +120,46 @@ impl QueryLife {
             error,
             "query closed"
         );
-        let mut record = self.record(state, error);
-        record.finished_ms = Some(unix_ms());
-        self.journal.record(record);
+        trace::end(
+            &query.trace,
+            state.as_str(),
+            rows,
+            bytes,
+            QueryCounters::get(&counters.chunks_done),
+            error.as_deref(),
+        );
+        figures::query_closed(&Closed {
+            outcome: state,
+            planning_ms: self.planning_ms,
+            executing_ms,
+            rows,
+            bytes,
+            messages: self.messages,
+            counters,
+        });
+        // What nobody fetched leaves no trace but the line above.
+        if !unasked {
+            let mut record = self.record(state, error);
+            record.finished_ms = Some(unix_ms());
+            self.journal.record(record);
+        }
     }
 
     fn record(&self, state: QueryState, error: Option<String>) -> QueryRecord {
+        let LiveQuery { query, sql, started_ms, .. } = self.live.as_ref();
+        let (rows, bytes) = self.live.gone();
         QueryRecord {
-            id: self.query.id.to_string(),
-            user: self.query.user.clone(),
-            sql: self.sql.clone(),
+            id: query.id.to_string(),
+            user: query.user.clone(),
+            sql: sql.clone(),
             state,
             error,
-            started_ms: self.started_ms,
+            started_ms: *started_ms,
             finished_ms: None,
-            rows: self.rows,
-            bytes: self.bytes,
-            chunks: QueryCounters::get(&self.query.counters.chunks_done),
+            rows,
+            bytes,
+            chunks: QueryCounters::get(&query.counters.chunks_done),
+            estimate: self.live.expected(),
         }
     }
 }
@@ -185,7 +212,7 @@ mod tests {
     async fn a_record_closes_whatever_happens() {
         let records = closed_by(vec![
             |mut life| {
-                life.planned();
+                life.planned(Estimated::default());
                 life.executing();
                 life.sent(3, 100);
                 life.sent(4, 200);
@@ -193,18 +220,17 @@ mod tests {
             },
             |mut life| life.fail(&EngineError::Invalid("no such column".into())),
             |mut life| {
-                life.planned();
+                life.planned(Estimated::default());
                 life.executing();
                 life.fail(&EngineError::Cancelled);
             },
             |life| drop(life),
-            |mut life| life.planned(),
             |mut life| {
-                life.planned();
+                life.planned(Estimated::default());
                 life.handed_out(3, 12);
             },
             |mut life| {
-                life.planned();
+                life.planned(Estimated::default());
                 life.executing();
                 life.sent(5, 50);
             },
@@ -218,14 +244,26 @@ mod tests {
                 (QueryState::Failed, 0, 0),
                 (QueryState::Cancelled, 0, 0),
                 (QueryState::Cancelled, 0, 0),
-                (QueryState::Cancelled, 0, 0),
                 (QueryState::Direct, 0, 0),
                 (QueryState::Cancelled, 5, 50),
             ]
         );
         assert!(records.iter().all(|r| r.finished_ms.is_some()));
         assert_eq!(records[1].error.as_deref(), Some("no such column"));
-        assert!(records[4].error.as_ref().unwrap().contains("never fetched"));
+    }
+
+    #[tokio::test]
+    async fn what_was_never_fetched_leaves_no_trace() {
+        let store: Arc<dyn CatalogStore> = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let (journal, keeper) = Journal::open(Arc::clone(&store), &Handle::current());
+        for _ in 0..10 {
+            let mut life = QueryLife::open(&QueryContext::new("vera"), "SELECT 1", &journal);
+            life.planned(Estimated::default());
+        }
+        assert_eq!(journal.running().len(), 0);
+        drop(journal);
+        keeper.close(Duration::from_secs(10)).await;
+        assert_eq!(store.queries(100).await.unwrap(), []);
     }
 
     #[tokio::test]

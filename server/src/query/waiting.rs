@@ -15,6 +15,9 @@ use super::QueryLife;
 /// hundred bytes.
 const CHUNKS_WAITING: u64 = 1_000_000;
 
+/// Most cancelled queries whose tickets are remembered as void.
+const TICKETS_VOID: u64 = 100_000;
+
 /// A plan and its open record. It runs once: its cancel token and counters are of one run.
 #[derive(Debug)]
 pub(crate) struct WaitingQuery {
@@ -28,11 +31,13 @@ pub(crate) struct WaitingQuery {
 pub(crate) struct WaitingQueries {
     // The mutex gives the plan to the one fetch that takes it: cached values can only be cloned.
     plans: Cache<Uuid, Arc<Mutex<Option<WaitingQuery>>>>,
+    /// Queries whose tickets are void, because they were cancelled.
+    void: Cache<Uuid, ()>,
 }
 
 impl WaitingQueries {
-    /// Plans wait for at most `patience`, and at most `most` of them.
-    pub(crate) fn new(patience: Duration, most: usize) -> Self {
+    /// Plans wait for at most `patience`, and at most `most` of them; tickets are good for `ticket_ttl`.
+    pub(crate) fn new(patience: Duration, most: usize, ticket_ttl: Duration) -> Self {
         let share = (CHUNKS_WAITING / most.max(1) as u64).max(1);
         let weigh = move |_: &Uuid, plan: &Arc<Mutex<Option<WaitingQuery>>>| {
             let chunks = plan
@@ -43,6 +48,7 @@ impl WaitingQueries {
         };
         WaitingQueries {
             plans: Cache::builder().max_capacity(CHUNKS_WAITING).weigher(weigh).time_to_live(patience).build(),
+            void: Cache::builder().max_capacity(TICKETS_VOID).time_to_live(ticket_ttl).build(),
         }
     }
 
@@ -56,9 +62,25 @@ impl WaitingQueries {
         self.plans.remove(&id)?.lock().take()
     }
 
+    /// A query was cancelled: its ticket gives no rows any more.
+    pub(crate) fn void(&self, id: Uuid) {
+        self.void.insert(id, ());
+    }
+
+    /// Whether a query's ticket is void.
+    pub(crate) fn is_void(&self, id: Uuid) -> bool {
+        self.void.contains_key(&id)
+    }
+
+    /// How many wait, nearly: those that have just come or gone may not be counted yet.
+    pub(crate) fn len(&self) -> u64 {
+        self.plans.entry_count()
+    }
+
     /// Drops what has waited too long. The cache itself does so only when it is used.
     pub(crate) fn sweep(&self) {
         self.plans.run_pending_tasks();
+        self.void.run_pending_tasks();
     }
 
     /// Drops everything.

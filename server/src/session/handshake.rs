@@ -8,8 +8,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Sessions, credentials};
-use crate::session::credentials::Credentials;
+use super::Sessions;
+use super::credentials::{self, Credentials};
 
 /// How long a client that sent no header may take to send its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
@@ -22,12 +22,13 @@ impl Sessions {
     /// first message, or nothing. Answers exactly once, with the token in the `authorization`
     /// header for today's clients and in the payload for the oldest.
     ///
-    /// Errors: `Unauthenticated` for credentials that cannot be read, and for a token of ours that
-    /// is bad or expired.
+    /// Errors: `Unauthenticated` for credentials that are wrong or cannot be read, and for a token of
+    /// ours that is bad or expired.
     pub(crate) async fn handshake(
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<HandshakeStream>, Status> {
+        let from = request.remote_addr().map(|address| address.ip());
         let (headers, _, mut messages) = request.into_parts();
         let credentials = match credentials::of_headers(&headers)? {
             // Some clients wait for our headers before they send anything, so the messages are
@@ -38,8 +39,20 @@ impl Sessions {
             },
             found => found,
         };
-        let caller = self.caller_with(&headers, credentials)?;
-        let token = self.token(&caller);
+        let caller = match (credentials, self.auth()) {
+            // Headers passed the door; what came in a message did not.
+            (Credentials::Basic { user, password }, Some(auth)) => {
+                let login = auth.log_in(&user, password.text(), from).await?;
+                self.with_headers(self.of_login(login), &headers)?
+            }
+            (Credentials::Token(text), Some(auth)) => {
+                let caller = self.of_token(&text)?;
+                auth.still(&caller.user, caller.login).await?;
+                self.with_headers(caller, &headers)?
+            }
+            (credentials, _) => self.caller_with(&headers, credentials)?,
+        };
+        let token = self.token(&caller)?;
         let bearer = self.bearer(&token)?;
         let answer = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token) };
         let mut response = Response::new(futures::stream::iter([Ok(answer)]).boxed());

@@ -1,10 +1,10 @@
 //! Who asks, and in which database: from the headers of a request.
 //!
-//! This version has one mode, local: whoever reaches the port may ask, as any user, and a request
-//! that says nothing runs as [`LOCAL_USER`]. A token of ours that is altered or expired is refused
-//! all the same: a client that believes to be somebody must not silently become somebody else.
+//! Where everybody may ask, a request that says nothing runs as [`LOCAL_USER`], and a password means
+//! nothing; a token of ours that is altered or expired is refused all the same: a client that
+//! believes to be somebody must not silently become somebody else. Where only users may ask, the door
+//! ([`crate::auth`]) has turned passwords into tokens before a request arrives here.
 
-mod base64;
 mod credentials;
 mod endpoints;
 mod handshake;
@@ -14,14 +14,16 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skyflight_catalog::check_user_name;
 use skyflight_engine::shuffle::ShuffleMode;
 use skyflight_proto::ClusterKeys;
 use tonic::Status;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
+use crate::auth::{Auth, Login, who_are_you};
 use crate::clock::unix_ms;
 use crate::error::{bad_request, internal};
-use credentials::Credentials;
+pub(crate) use credentials::{Credentials, of_headers as credentials_of};
 pub use endpoints::{EndpointMode, UnknownEndpointMode};
 pub(crate) use handshake::HandshakeStream;
 
@@ -39,7 +41,8 @@ const SHUFFLE_HEADER: &str = "x-skyflight-shuffle";
 /// in a JDBC URL.
 const ENDPOINTS_HEADERS: [&str; 2] = ["x-skyflight-endpoints", "endpoints"];
 
-const MAX_USER_BYTES: usize = 128;
+/// The header with the client's trace context (W3C).
+const TRACE_HEADER: &str = "traceparent";
 
 /// On whose behalf a request is served, and where its unqualified names are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +53,16 @@ pub(crate) struct Caller {
     pub(crate) shuffle: Option<ShuffleMode>,
     /// Whether workers serve rows; `None` where the caller does not say.
     pub(crate) endpoints: Option<EndpointMode>,
+    /// When the password by which the user logged in was set; `None` where nobody checked one.
+    pub(crate) login: Option<i64>,
+    /// The client's trace, of which the query is to be a part: a `traceparent` header.
+    pub(crate) traceparent: Option<String>,
 }
 
 impl Caller {
     /// `user`, who says nothing else.
     pub(crate) fn of(user: String) -> Caller {
-        Caller { user, default_database: None, shuffle: None, endpoints: None }
+        Caller { user, default_database: None, shuffle: None, endpoints: None, login: None, traceparent: None }
     }
 }
 
@@ -65,11 +72,23 @@ pub(crate) struct Sessions {
     keys: Arc<ClusterKeys>,
     token_ttl: Duration,
     default_database: Option<String>,
+    /// Knows the users; `None` where everybody may ask.
+    auth: Option<Auth>,
 }
 
 impl Sessions {
-    pub(crate) fn new(keys: Arc<ClusterKeys>, token_ttl: Duration, default_database: Option<String>) -> Self {
-        Sessions { keys, token_ttl, default_database }
+    pub(crate) fn new(
+        keys: Arc<ClusterKeys>,
+        token_ttl: Duration,
+        default_database: Option<String>,
+        auth: Option<Auth>,
+    ) -> Self {
+        Sessions { keys, token_ttl, default_database, auth }
+    }
+
+    /// Who knows the users; `None` where everybody may ask.
+    pub(crate) fn auth(&self) -> Option<&Auth> {
+        self.auth.as_ref()
     }
 
     /// The caller of a request with these headers.
@@ -81,12 +100,31 @@ impl Sessions {
     }
 
     fn caller_with(&self, headers: &MetadataMap, credentials: Credentials) -> Result<Caller, Status> {
-        let mut caller = match credentials {
+        let caller = match credentials {
+            Credentials::Token(text) => self.of_token(&text)?,
+            Credentials::None | Credentials::Foreign | Credentials::Basic { .. } if self.auth.is_some() => {
+                return Err(who_are_you());
+            }
             Credentials::None | Credentials::Foreign => Caller::of(LOCAL_USER.to_owned()),
-            Credentials::Basic { user } => Caller::of(checked_user(user)?),
-            Credentials::Token(text) => token::verify(&self.keys, &text, unix_ms())
-                .map_err(|e| Status::unauthenticated(format!("the bearer token is not valid; log in again: {e}")))?,
+            Credentials::Basic { user, password: _ } => Caller::of(checked_user(user)?),
         };
+        self.with_headers(caller, headers)
+    }
+
+    /// The caller that a token of ours was issued to.
+    ///
+    /// Errors: `Unauthenticated` when it is bad or expired.
+    pub(crate) fn of_token(&self, text: &str) -> Result<Caller, Status> {
+        token::verify(&self.keys, text, unix_ms())
+            .map_err(|e| Status::unauthenticated(format!("the bearer token is not valid; log in again: {e}")))
+    }
+
+    /// The caller who has just logged in.
+    pub(crate) fn of_login(&self, login: Login) -> Caller {
+        Caller { login: Some(login.password_unix_ms), ..Caller::of(login.user) }
+    }
+
+    fn with_headers(&self, mut caller: Caller, headers: &MetadataMap) -> Result<Caller, Status> {
         for name in DATABASE_HEADERS {
             if let Some(value) = headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim)
                 && !value.is_empty()
@@ -103,6 +141,7 @@ impl Sessions {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.endpoints = Some(mode.map_err(|e| bad_request(format!("{name}: {e}")))?);
         }
+        caller.traceparent = headers.get(TRACE_HEADER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         if caller.default_database.is_none() {
             caller.default_database.clone_from(&self.default_database);
         }
@@ -110,8 +149,11 @@ impl Sessions {
     }
 
     /// A new token for `caller`, good for the configured time from now.
-    pub(crate) fn token(&self, caller: &Caller) -> String {
+    ///
+    /// Errors: `InvalidArgument` for a caller whose options are too long to be carried.
+    pub(crate) fn token(&self, caller: &Caller) -> Result<String, Status> {
         token::issue(&self.keys, caller, self.token_ttl)
+            .map_err(|_| bad_request("the session's options are too long; choose a shorter schema"))
     }
 
     /// The value of the `authorization` header that hands `token` to a client.
@@ -120,13 +162,12 @@ impl Sessions {
     }
 }
 
+/// A user's name where nobody checks passwords; it still has to name the user's own database.
 fn checked_user(user: String) -> Result<String, Status> {
     if user.is_empty() {
         return Ok(LOCAL_USER.to_owned());
     }
-    if user.len() > MAX_USER_BYTES || user.chars().any(char::is_control) {
-        return Err(bad_request(format!("a user name has at most {MAX_USER_BYTES} bytes and no control characters")));
-    }
+    check_user_name(&user).map_err(|refused| bad_request(refused.to_string()))?;
     Ok(user)
 }
 
@@ -136,7 +177,7 @@ mod tests {
     use super::*;
 
     fn sessions() -> Sessions {
-        Sessions::new(Arc::new(ClusterKeys::generate()), Duration::from_secs(60), Some("sky".into()))
+        Sessions::new(Arc::new(ClusterKeys::generate()), Duration::from_secs(60), Some("sky".into()), None)
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> MetadataMap {
@@ -187,6 +228,9 @@ mod tests {
     fn basic_names_the_user() {
         let aladdin = headers(&[("authorization", "basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")]);
         assert_eq!(sessions().caller(&aladdin).unwrap(), caller("Aladdin", "sky"));
+        // `a b:` in base64.
+        let refused = sessions().caller(&headers(&[("authorization", "Basic YSBiOg==")])).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
         for bad in ["Basic", "Basic !!!", "Digest x", "Basic AP8="] {
             let refused = sessions().caller(&headers(&[("authorization", bad)])).unwrap_err();
             assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{bad}");
@@ -196,7 +240,7 @@ mod tests {
     #[test]
     fn a_token_carries_user_and_database_and_a_header_overrides_the_database() {
         let sessions = sessions();
-        let bearer = format!("Bearer {}", sessions.token(&caller("vera", "dr1")));
+        let bearer = format!("Bearer {}", sessions.token(&caller("vera", "dr1")).unwrap());
         assert_eq!(sessions.caller(&headers(&[("authorization", &bearer)])).unwrap(), caller("vera", "dr1"));
         let with_schema = headers(&[("authorization", &bearer), ("schema", "dr2")]);
         assert_eq!(sessions.caller(&with_schema).unwrap(), caller("vera", "dr2"));
@@ -207,7 +251,9 @@ mod tests {
     #[test]
     fn a_bad_token_of_ours_is_refused_and_a_foreign_one_means_nothing() {
         let sessions = sessions();
-        let bad = headers(&[("authorization", "Bearer skyflight.00ff")]);
+        let mut bad = format!("Bearer {}", sessions.token(&caller("vera", "dr1")).unwrap());
+        bad.pop();
+        let bad = headers(&[("authorization", &bad)]);
         assert_eq!(sessions.caller(&bad).unwrap_err().code(), tonic::Code::Unauthenticated);
         let foreign = headers(&[("authorization", "Bearer eyJhbGciOi")]);
         assert_eq!(sessions.caller(&foreign).unwrap(), caller("local", "sky"));

@@ -129,6 +129,7 @@ impl Cluster {
                 total: chunks.len(),
             }),
             deterministic,
+            commits: None,
         }
     }
 

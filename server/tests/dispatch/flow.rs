@@ -208,6 +208,17 @@ async fn few_chunks_are_interactive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clients_trace_goes_on_at_the_workers() {
+    let cluster = Cluster::new(1);
+    // The example of W3C Trace Context, 3.2.4.
+    let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut request = cluster.request(&[5, 6], true);
+    request.query.trace = skyflight_engine::trace::begin("query", opentelemetry::trace::SpanKind::Server, header);
+    cluster.run(request).await;
+    assert_eq!(cluster.workers[0].asked().remove(0).task.traceparent, header);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_directory_is_not_asked_for_every_query() {
     let cluster = Cluster::new(1);
     for _ in 0..50 {

@@ -1,18 +1,20 @@
 //! Handshake in the forms that clients use, and the token that comes of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, BasicAuth, HandshakeRequest};
 use prost::Message;
 use skyflight_catalog::QueryState;
+use skyflight_proto::{ClusterKeys, SessionClaims};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request};
 
 use super::coordinator::{TestCoordinator, query, status};
 
 /// Handshakes with an `authorization` header and messages; the token in the answer's header.
-async fn handshake(
+pub(crate) async fn handshake(
     coordinator: &TestCoordinator,
     authorization: Option<&str>,
     messages: Vec<HandshakeRequest>,
@@ -32,7 +34,7 @@ async fn handshake(
     Ok(token)
 }
 
-fn message(payload: impl Into<bytes::Bytes>) -> HandshakeRequest {
+pub(crate) fn message(payload: impl Into<bytes::Bytes>) -> HandshakeRequest {
     HandshakeRequest { protocol_version: 0, payload: payload.into() }
 }
 
@@ -115,7 +117,7 @@ async fn the_oldest_clients_send_the_payload_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_or_expired_token_is_refused_everywhere() {
-    let coordinator = TestCoordinator::start_with(|config| config.token_ttl = Duration::from_millis(200)).await;
+    let coordinator = TestCoordinator::start_with(|config| config.token_ttl = Duration::from_secs(2)).await;
     let mut client = coordinator.client().await;
     client.handshake("ada", "").await.unwrap();
     let token = client.token().unwrap().clone();
@@ -126,7 +128,7 @@ async fn a_bad_or_expired_token_is_refused_everywhere() {
     altered.set_token(format!("{}{last}", &token[..token.len() - 1]));
     assert_eq!(status(&altered.execute("SELECT 1".into(), None).await.unwrap_err()).0, Code::Unauthenticated);
 
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
     let (code, text) = status(&client.execute("SELECT 1".into(), None).await.unwrap_err());
     assert!(code == Code::Unauthenticated && text.contains("log in again"), "{text}");
     assert_eq!(status(&client.get_catalogs().await.unwrap_err()).0, Code::Unauthenticated);
@@ -137,7 +139,9 @@ async fn a_bad_or_expired_token_is_refused_everywhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_cannot_be_read_are_refused() {
     let coordinator = TestCoordinator::start().await;
-    for authorization in ["Basic", "Basic ?", "Digest abc", "Bearer skyflight.zz"] {
+    let claims = SessionClaims { sub: "ada".into(), iat: 0, exp: i64::MAX, login: None, options: BTreeMap::new() };
+    let of_another_cluster = format!("Bearer {}", ClusterKeys::generate().sign_token(&claims).unwrap());
+    for authorization in ["Basic", "Basic ?", "Digest abc", of_another_cluster.as_str()] {
         let refused = handshake(&coordinator, Some(authorization), vec![]).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{authorization}");
     }

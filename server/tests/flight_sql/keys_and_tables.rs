@@ -24,13 +24,16 @@ async fn tables_are_found_by_patterns_and_types() {
     let coordinator = TestCoordinator::start().await;
     coordinator.add_tables().await;
     let mut client = coordinator.client().await;
-    let all: &'static [&'static str] = &["Filter_Names", "Object", "Source"];
+    let of_sky: &'static [&'static str] = &["Filter_Names", "Object", "Source"];
+    let views: &'static [&'static str] = &["columns", "parameters", "routines", "schemata", "tables", "views"];
+    let tables: &'static [&'static str] = [of_sky, &["queries", "workers"]].concat().leak();
+    let all: &'static [&'static str] = [of_sky, views, &["queries", "workers"]].concat().leak();
     let cases: [Case; 11] = [
         (None, None, None, &[], all),
-        (Some("skyflight"), Some("Sky"), Some("%"), &["TABLE"], all),
-        (None, None, None, &["BASE TABLE"], all),
+        (Some("skyflight"), Some("Sky"), Some("%"), &["TABLE"], of_sky),
+        (None, None, None, &["BASE TABLE"], tables),
         (None, None, None, &["table", "VIEW"], all),
-        (None, None, None, &["VIEW"], &[]),
+        (None, None, None, &["VIEW"], views),
         (Some(""), None, None, &[], &[]),
         (None, Some("nowhere"), None, &[], &[]),
         (None, None, Some("%e%t"), &[], &["Object"]),

@@ -91,14 +91,14 @@ async fn catalogs_schemas_and_types() {
     let info = client.get_catalogs().await.unwrap();
     assert_eq!(texts(&fetch(&mut client, info).await.1, "catalog_name"), ["skyflight"]);
     let info = client.get_table_types().await.unwrap();
-    assert_eq!(texts(&fetch(&mut client, info).await.1, "table_type"), ["TABLE"]);
+    assert_eq!(texts(&fetch(&mut client, info).await.1, "table_type"), ["TABLE", "VIEW"]);
 
     let cases: [(Option<&str>, Option<&str>, &[&str]); 6] = [
-        (None, None, &["Sky", "information_schema"]),
-        (Some("skyflight"), None, &["Sky", "information_schema"]),
+        (None, None, &["Sky", "information_schema", "system"]),
+        (Some("skyflight"), None, &["Sky", "information_schema", "system"]),
         (Some(""), None, &[]),
         (Some("other"), None, &[]),
-        (None, Some("s%"), &["Sky"]),
+        (None, Some("s%"), &["Sky", "system"]),
         (None, Some("information\\_%"), &["information_schema"]),
     ];
     for (catalog, pattern, expected) in cases {
@@ -117,7 +117,7 @@ async fn types_by_their_number() {
     let mut client = coordinator.client().await;
     // -5 is BIGINT, 8 DOUBLE, 12 VARCHAR in ODBC and JDBC alike.
     for (number, expected) in
-        [(-5, vec!["BIGINT"]), (8, vec!["DOUBLE"]), (12, vec!["TEXT", "VARCHAR"]), (1_000, vec![])]
+        [(-5, vec!["BIGINT", "BIGINT UNSIGNED"]), (8, vec!["DOUBLE"]), (12, vec!["TEXT", "VARCHAR"]), (1_000, vec![])]
     {
         let info = client.get_xdbc_type_info(CommandGetXdbcTypeInfo { data_type: Some(number) }).await.unwrap();
         assert_eq!(texts(&fetch(&mut client, info).await.1, "type_name"), expected);

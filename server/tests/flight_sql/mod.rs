@@ -3,13 +3,15 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-mod coordinator;
+mod auth;
+pub(crate) mod coordinator;
 mod endpoints;
 mod errors;
 mod handshake;
 mod keys_and_tables;
 mod lifecycle;
 mod metadata;
+mod operations;
 mod own_tables;
 mod parameters;
 mod prepared;
@@ -17,3 +19,4 @@ mod relay;
 mod sql_info;
 mod statements;
 mod tickets;
+mod tls;

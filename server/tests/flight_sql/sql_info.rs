@@ -86,7 +86,7 @@ async fn chosen_codes_and_what_they_say() {
     assert_eq!(codes(&some), [0, 3, 8]);
     let values = some.column(1).as_union();
     assert_eq!(values.value(0).as_string::<i32>().value(0), "Skyflight");
-    assert!(values.value(1).as_boolean().value(0), "read only");
+    assert!(!values.value(1).as_boolean().value(0), "tables of one's own are written");
     assert_eq!(values.value(2).as_primitive::<arrow::datatypes::Int32Type>().value(0), 0, "no transactions");
     assert_eq!(ask(&mut client, vec![10_000]).await.num_rows(), 0);
 }

@@ -20,7 +20,10 @@ use uuid::Uuid;
 
 pub(crate) use recall::Recalls;
 pub(crate) use rows::ClientRows;
-pub(crate) use session::{CLOSE_SESSION, SET_SESSION_OPTIONS, close_session, handshake, set_session_options};
+pub(crate) use session::{
+    CLOSE_SESSION, GET_SESSION_OPTIONS, SET_SESSION_OPTIONS, close_session, get_session_options, handshake,
+    set_session_options,
+};
 
 use crate::worker::Worker;
 use crate::{Result, WorkerError, task};

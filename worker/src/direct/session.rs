@@ -12,6 +12,8 @@ use crate::service::Answers;
 
 /// Name of the action by which a client sets the session's catalog.
 pub(crate) const SET_SESSION_OPTIONS: &str = "SetSessionOptions";
+/// Name of the action by which it reads the session's options.
+pub(crate) const GET_SESSION_OPTIONS: &str = "GetSessionOptions";
 /// Name of the action by which it ends the session.
 pub(crate) const CLOSE_SESSION: &str = "CloseSession";
 
@@ -35,6 +37,11 @@ fn is_bearer(value: &AsciiMetadataValue) -> bool {
 
 /// The encoded `SetSessionOptionsResult` without errors.
 pub(crate) fn set_session_options() -> Bytes {
+    Bytes::new()
+}
+
+/// The encoded `GetSessionOptionsResult` without options.
+pub(crate) fn get_session_options() -> Bytes {
     Bytes::new()
 }
 

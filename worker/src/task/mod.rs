@@ -15,8 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_flight::FlightData;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use skyflight_engine::fragment::Fragment;
 use skyflight_engine::frames::encode_schema;
+use skyflight_engine::trace;
 use skyflight_proto::task_message::Body;
 use skyflight_proto::{ChunkTask, Message, ScanCounters, TaskDone, TaskMessage, TaskTicket};
 use tokio::task::{JoinError, JoinSet};
@@ -46,6 +49,8 @@ struct Task {
     class: Class,
     cancel: CancellationToken,
     output: Output,
+    /// The span that the task is, below its query's.
+    trace: opentelemetry::Context,
     /// Keeps the task counted as running until its last lane is gone.
     _running: Running,
 }
@@ -71,6 +76,12 @@ pub(crate) async fn start(worker: &Arc<Worker>, query_id: &[u8], ticket: TaskTic
 
     let query_id = Uuid::from_slice(query_id).unwrap_or_default();
     let span = info_span!("task", %query_id, attempt = ticket.attempt, traceparent = %ticket.traceparent);
+    let trace = trace::begin("task", SpanKind::Server, &ticket.traceparent);
+    trace.span().set_attributes([
+        KeyValue::new("skyflight.query_id", query_id.to_string()),
+        KeyValue::new("skyflight.worker", worker.id.clone()),
+        KeyValue::new("skyflight.attempt", i64::from(ticket.attempt)),
+    ]);
     let schema = FlightData { data_header: encode_schema(&fragment.schema()), ..FlightData::default() };
     let (output, receiver) = output(worker.counters.waiting_bytes());
     let cancel = worker.stop.child_token();
@@ -82,6 +93,7 @@ pub(crate) async fn start(worker: &Arc<Worker>, query_id: &[u8], ticket: TaskTic
         class: if ticket.interactive { Class::Interactive } else { Class::Scan },
         cancel: cancel.clone(),
         output,
+        trace,
         _running: running,
     });
     let supervisor = worker.runtime.spawn(supervise(task, span.clone()).instrument(span));
@@ -130,11 +142,18 @@ async fn supervise(task: Arc<Task>, span: Span) {
                     warn!(%error, "task failed");
                 }
                 task.cancel.cancel();
+                task.trace.span().set_status(Status::error(error.to_string()));
+                task.trace.span().end();
                 return task.output.clone().fail(error).await;
             }
         }
     }
     debug!(chunks = totals.chunks, rows = totals.counters.rows_sent, "task done");
+    task.trace.span().set_attributes([
+        KeyValue::new("skyflight.chunks", i64::from(totals.chunks)),
+        KeyValue::new("skyflight.rows", i64::try_from(totals.counters.rows_sent).unwrap_or(i64::MAX)),
+    ]);
+    task.trace.span().end();
     let done = TaskDone { totals: Some(totals.counters), chunks: totals.chunks };
     task.output.clone().finish(mark(Body::Done(done))).await;
 }

@@ -278,5 +278,6 @@ async fn a_client_that_logs_in_first_is_not_sent_away() {
     }
     // SetSessionOptionsResult without errors; CloseSessionResult with status 1, closed.
     assert_eq!(rig.act("SetSessionOptions", Bytes::new()).await.unwrap(), [Bytes::new()]);
+    assert_eq!(rig.act("GetSessionOptions", Bytes::new()).await.unwrap(), [Bytes::new()]);
     assert_eq!(rig.act("CloseSession", Bytes::new()).await.unwrap(), [Bytes::from_static(&[8, 1])]);
 }

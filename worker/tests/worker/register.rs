@@ -12,6 +12,7 @@ use arrow_flight::{
 };
 use futures::Stream;
 use skyflight_proto::ticket::Body;
+use skyflight_proto::tls::Dialer;
 use skyflight_proto::{ClusterKeys, FileKind, RegisterWorker, wire};
 use skyflight_worker::{Registrar, RemoteRegistrar, WorkerConfig, WorkerError, start};
 use tokio::sync::mpsc;
@@ -70,7 +71,9 @@ async fn a_worker_registers_with_a_coordinator_that_comes_and_goes() {
     // A port that was free a moment ago; nobody answers there yet.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut config = WorkerConfig::new(folder.path(), Arc::clone(&keys));
-    config.registrar = Some(Arc::new(RemoteRegistrar::new(&format!("http://{address}"), Arc::clone(&keys)).unwrap()));
+    config.registrar = Some(Arc::new(
+        RemoteRegistrar::new(&format!("http://{address}"), Arc::clone(&keys), &Dialer::default()).unwrap(),
+    ));
     let worker = start(config).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
 
@@ -90,8 +93,9 @@ async fn a_worker_registers_with_a_coordinator_that_comes_and_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_none_is_refused_at_once() {
     let keys = Arc::new(ClusterKeys::generate());
-    for url in ["", "no address", "http://"] {
-        let refused = RemoteRegistrar::new(url, Arc::clone(&keys));
+    // The last wants TLS where there is none.
+    for url in ["", "no address", "http://", "https://127.0.0.1:1"] {
+        let refused = RemoteRegistrar::new(url, Arc::clone(&keys), &Dialer::default());
         assert!(matches!(refused, Err(WorkerError::Config(_))), "{url:?}: {refused:?}");
     }
 }

@@ -347,6 +347,7 @@ pub fn request_in(folder: &Path, tables: Vec<TableSource>) -> IngestRequest {
         memory_bytes: 64 << 20,
         threads: 2,
         rejects: None,
+        dialer: Default::default(),
         progress: None,
     }
 }

@@ -8,6 +8,7 @@ mod sql_info;
 mod tables;
 mod types;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_flight::error::FlightError;
@@ -20,6 +21,8 @@ use arrow_flight::sql::{
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use skyflight_catalog::Snapshot;
+use skyflight_engine::SYSTEM;
+use skyflight_engine::views::View;
 use tonic::Status;
 
 use crate::error::internal;
@@ -27,12 +30,12 @@ use crate::session::options::CATALOG;
 pub(super) use fields::result_schema;
 use pattern::Pattern;
 
-/// The database of the tables that describe tables.
-const INFORMATION_SCHEMA: &str = "information_schema";
-
-/// The one type of table. Some tools know only this word, others only `BASE TABLE`, so filters
+/// The type of tables that hold rows. Some tools know only this word, others only `BASE TABLE`, so filters
 /// accept both.
 const TABLE: &str = "TABLE";
+
+/// The type of tables that are made when they are read.
+const VIEW: &str = "VIEW";
 
 /// A question about the server or what it holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,21 +99,22 @@ impl Question {
         }
     }
 
-    /// The answer, in the specification's order, for a caller who sees these databases.
+    /// The answer, in the specification's order, for a caller who sees these databases and views.
     ///
     /// Errors: `Internal` when the catalog's records cannot be expressed.
-    pub(super) fn answer(self, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {
+    pub(super) fn answer(self, catalog: &[Arc<Snapshot>], views: &[View]) -> Result<RecordBatch, Status> {
         match self {
             Question::Catalogs => {
                 let mut catalogs = GetCatalogsBuilder::new();
                 catalogs.append(CATALOG);
                 catalogs.build().map_err(failed)
             }
-            Question::DbSchemas(command) => db_schemas(&command, catalog),
-            Question::Tables(command) => tables::answer(&command, catalog),
+            Question::DbSchemas(command) => db_schemas(&command, catalog, views),
+            Question::Tables(command) => tables::answer(&command, catalog, views),
             Question::TableTypes => {
                 let mut types = CommandGetTableTypes {}.into_builder();
                 types.append(TABLE);
+                types.append(VIEW);
                 types.build().map_err(failed)
             }
             Question::PrimaryKeys(command) => keys::primary(&command, catalog),
@@ -135,12 +139,13 @@ pub(super) fn decode_command(bytes: &[u8]) -> Option<Command> {
     Command::try_from(any).ok().filter(|command| !matches!(command, Command::Unknown(_)))
 }
 
-fn db_schemas(command: &CommandGetDbSchemas, catalog: &[Arc<Snapshot>]) -> Result<RecordBatch, Status> {
+fn db_schemas(command: &CommandGetDbSchemas, catalog: &[Arc<Snapshot>], views: &[View]) -> Result<RecordBatch, Status> {
     let wanted = Pattern::of_filter(command.db_schema_filter_pattern.as_deref());
     let mut found = GetDbSchemasBuilder::new(None::<String>, None::<String>);
     if in_catalog(command.catalog.as_deref()) {
         let names = catalog.iter().map(|snapshot| snapshot.database.name.as_str());
-        for name in names.chain([INFORMATION_SCHEMA]).filter(|name| wanted.matches(name)) {
+        let names: BTreeSet<&str> = names.chain(views.iter().map(|view| view.database)).chain([SYSTEM]).collect();
+        for name in names.into_iter().filter(|name| wanted.matches(name)) {
             found.append(CATALOG, name);
         }
     }

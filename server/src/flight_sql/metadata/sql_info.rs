@@ -109,7 +109,7 @@ fn server(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
     // The version of the Arrow columnar format.
     info.append(SqlInfo::FlightSqlServerArrowVersion, "1.5.0");
-    info.append(SqlInfo::FlightSqlServerReadOnly, true);
+    info.append(SqlInfo::FlightSqlServerReadOnly, false);
     info.append(SqlInfo::FlightSqlServerSql, true);
     info.append(SqlInfo::FlightSqlServerSubstrait, false);
     // The specification asks for null here, which its own union cannot hold.
@@ -117,7 +117,7 @@ fn server(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, "");
     info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
     info.append(SqlInfo::FlightSqlServerCancel, false);
-    info.append(SqlInfo::FlightSqlServerBulkIngestion, false);
+    info.append(SqlInfo::FlightSqlServerBulkIngestion, true);
     info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
     info.append(SqlInfo::FlightSqlServerStatementTimeout, i32::try_from(HANDLE_TTL.as_millis()).unwrap_or(i32::MAX));
     info.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);
@@ -127,7 +127,7 @@ fn names(info: &mut SqlInfoDataBuilder) {
     let insensitive = SqlSupportedCaseSensitivity::SqlCaseSensitivityCaseInsensitive as i32;
     info.append(SqlInfo::SqlDdlCatalog, false);
     info.append(SqlInfo::SqlDdlSchema, false);
-    info.append(SqlInfo::SqlDdlTable, false);
+    info.append(SqlInfo::SqlDdlTable, true);
     info.append(SqlInfo::SqlIdentifierCase, insensitive);
     info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
     // Quotes decide between columns that differ in case alone, for which the enum has no word.

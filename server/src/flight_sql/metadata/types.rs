@@ -72,14 +72,18 @@ pub(super) fn type_of(data_type: &DataType) -> SqlType {
 /// The types that SQL takes here, as GetXdbcTypeInfo tells them.
 pub(super) fn all() -> Result<XdbcTypeInfoData, FlightError> {
     let mut types = XdbcTypeInfoDataBuilder::new();
-    for (name, data_type, digits) in [
-        ("TINYINT", XdbcDataType::XdbcTinyint, 3),
-        ("SMALLINT", XdbcDataType::XdbcSmallint, 5),
-        ("INTEGER", XdbcDataType::XdbcInteger, 10),
-        ("BIGINT", XdbcDataType::XdbcBigint, 19),
+    for (name, data_type, digits, unsigned) in [
+        ("TINYINT", XdbcDataType::XdbcTinyint, 3, false),
+        ("SMALLINT", XdbcDataType::XdbcSmallint, 5, false),
+        ("INTEGER", XdbcDataType::XdbcInteger, 10, false),
+        ("BIGINT", XdbcDataType::XdbcBigint, 19, false),
+        ("TINYINT UNSIGNED", XdbcDataType::XdbcTinyint, 3, true),
+        ("SMALLINT UNSIGNED", XdbcDataType::XdbcSmallint, 5, true),
+        ("INTEGER UNSIGNED", XdbcDataType::XdbcInteger, 10, true),
+        ("BIGINT UNSIGNED", XdbcDataType::XdbcBigint, 20, true),
     ] {
         types.append(XdbcTypeInfo {
-            unsigned_attribute: Some(false),
+            unsigned_attribute: Some(unsigned),
             auto_increment: Some(false),
             minimum_scale: Some(0),
             maximum_scale: Some(0),

@@ -1,0 +1,126 @@
+"""What is JDBC's alone: every getter of DatabaseMetaData, the URL, and what its tools read of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from .client import NOT_YET, ClientFailed, Place
+from .jdbc import CLIENT, JdbcSession
+from .small_sky import DATABASE, objects
+
+
+@pytest.fixture(scope="module")
+def jdbc(place: Place, request: pytest.FixtureRequest) -> Iterator[JdbcSession]:
+    request.getfixturevalue("toolchain")(CLIENT)
+    session = JdbcSession(place)
+    yield session
+    session.close()
+
+
+#: Arguments of those getters that mean nothing without; the others are called with null, 0 and false.
+ARGUMENTS: dict[str, list[Any]] = {
+    "getPrimaryKeys/3": [None, DATABASE, "object"],
+    "getExportedKeys/3": [None, DATABASE, "object"],
+    "getImportedKeys/3": [None, DATABASE, "source"],
+    "getCrossReference/6": [None, DATABASE, "object", None, DATABASE, "source"],
+    "getColumns/4": [None, DATABASE, "object", None],
+    "getTables/4": [None, None, "%", ["TABLE", "VIEW"]],
+    "getSchemas/2": ["skyflight", "dr%"],
+    # java.sql.ResultSet: TYPE_FORWARD_ONLY, CONCUR_READ_ONLY, HOLD_CURSORS_OVER_COMMIT.
+    "supportsResultSetType/1": [1003],
+    "supportsResultSetConcurrency/2": [1003, 1007],
+    "supportsResultSetHoldability/1": [1],
+}
+
+#: Getters that this driver leaves to a base class which has not written them: no server is asked.
+UNWRITTEN = {
+    "deletesAreDetected/1", "insertsAreDetected/1", "updatesAreDetected/1", "ownDeletesAreVisible/1", "ownInsertsAreVisible/1",
+    "ownUpdatesAreVisible/1", "othersDeletesAreVisible/1", "othersInsertsAreVisible/1", "othersUpdatesAreVisible/1",
+    "supportsResultSetHoldability/1",
+}  # fmt: skip
+
+#: What some getters must give.
+VALUES = {
+    "getDatabaseProductName/0": "Skyflight",
+    "getIdentifierQuoteString/0": '"',
+    "getSearchStringEscape/0": "\\",
+    "getSchemaTerm/0": "database",
+    "getCatalogTerm/0": "catalog",
+    "getCatalogSeparator/0": ".",
+    "isCatalogAtStart/0": True,
+    "getDefaultTransactionIsolation/0": 0,
+    "supportsTransactions/0": False,
+    "supportsSavepoints/0": False,
+    "supportsOuterJoins/0": True,
+    "supportsGroupBy/0": True,
+    "supportsUnionAll/0": True,
+    "supportsCorrelatedSubqueries/0": True,
+    "supportsSubqueriesInExists/0": True,
+    "supportsResultSetType/1": True,
+    "supportsResultSetConcurrency/2": True,
+    "supportsStoredProcedures/0": False,
+    "supportsSelectForUpdate/0": False,
+}
+
+
+def test_every_getter(jdbc: JdbcSession) -> None:
+    found = jdbc.ask("getters", arguments=ARGUMENTS)
+    assert len(found) > 170, "DatabaseMetaData has as many methods"
+    failed = {name: told["error"]["message"] for name, told in found.items() if "error" in told}
+    assert set(failed) == UNWRITTEN, failed
+    assert all("todo: implement this method" in message for message in failed.values()), failed
+    assert {name: found[name]["value"] for name in VALUES} == VALUES
+
+    def column(getter: str, name: str) -> list[Any]:
+        at = found[getter]["columns"].index(name)
+        return [row[at] for row in found[getter]["rows"]]
+
+    assert column("getCatalogs/0", "TABLE_CAT") == ["skyflight"]
+    assert column("getSchemas/2", "TABLE_SCHEM") == [DATABASE]
+    assert column("getTableTypes/0", "TABLE_TYPE") == ["TABLE", "VIEW"]
+    assert {"object", "source", "copies", "columns"} <= set(column("getTables/4", "TABLE_NAME"))
+    assert column("getPrimaryKeys/3", "COLUMN_NAME") == ["objectId"]
+    for getter in ("getExportedKeys/3", "getImportedKeys/3", "getCrossReference/6"):
+        assert column(getter, "PKTABLE_NAME") == ["object"] and column(getter, "FKTABLE_NAME") == ["source"]
+    assert column("getColumns/4", "COLUMN_NAME")[:6] == objects().column_names
+    assert column("getColumns/4", "TYPE_NAME")[:6] == ["BIGINT", "DOUBLE", "DOUBLE", "REAL", "VARCHAR", "BOOLEAN"]
+    assert column("getColumns/4", "ORDINAL_POSITION") == list(range(1, 8))
+
+
+def test_answers_without_rows(jdbc: JdbcSession) -> None:
+    """This driver learns the columns of a Statement's result from its first row, and before that names them twice."""
+    for how in ("query", "execute"):
+        assert jdbc.ask(how, sql="SELECT 1 AS one WHERE false") == {"columns": ["one", "one"], "types": ["BIGINT"] * 2, "rows": []}
+    assert jdbc.bind("SELECT 1 AS one WHERE false", []).columns == ["one"], "a prepared statement knows them"
+    assert jdbc.ask("tables", database="nowhere")["rows"] == []
+    assert jdbc.ask("imported", database=DATABASE, table="copies")["rows"] == []
+
+
+def test_catalog_in_the_url(place: Place, jdbc: JdbcSession) -> None:
+    """The driver makes it a session option, and closes the session at the end."""
+    session = JdbcSession(place, catalog="skyflight", schema=DATABASE)
+    assert session.query("SELECT count(*) AS n FROM object").rows == [(2_000,)]
+    # This driver closes a session that has a catalog twice, the second time on a channel that it has shut down.
+    with pytest.raises(ClientFailed, match="Channel shutdown invoked"):
+        session.close()
+    with pytest.raises(ClientFailed, match="(?i)catalog"):
+        JdbcSession(place, catalog="milkyway").query("SELECT 1")
+
+
+def test_database_in_the_url(place: Place, jdbc: JdbcSession) -> None:
+    session = JdbcSession(place, database=DATABASE)
+    assert session.query("SELECT count(*) AS n FROM source").rows == [(20_000,)]
+    session.close()
+
+
+@pytest.mark.skipif("bind" in NOT_YET, reason=NOT_YET.get("bind", ""))
+def test_parameters_are_described(place: Place, jdbc: JdbcSession) -> None:
+    session = JdbcSession(replace(place, database=DATABASE))
+    sql = 'SELECT name FROM object WHERE "objectId" = ? AND mag < ? AND name LIKE ?'
+    assert session.ask("parameters", sql=sql)["types"] == ["BIGINT", "REAL", "VARCHAR"]
+    session.close()
+

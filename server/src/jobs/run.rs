@@ -1,0 +1,255 @@
+//! One job from its turn to its end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use skyflight_catalog::{Job, JobFailure, JobResult, JobStep};
+use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
+use skyflight_engine::frames::{Frame, decode_schema};
+use skyflight_engine::{EngineError, Result, SessionOptions};
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::book::ActiveJob;
+use super::ledger::Ledger;
+use super::result::ResultWriter;
+use crate::clock::unix_ms;
+use crate::error::status_of;
+use crate::query::frames_of;
+use skyflight_engine::message_limit::MessageLimit;
+
+/// Pauses before a job whose workers cannot be reached is tried again; then it fails. Its finished
+/// chunks are kept meanwhile.
+const PATIENCE: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30)];
+
+/// Frames between the query and the disk.
+const FRAMES_AHEAD: usize = 4;
+
+/// Brings a job to its end and records it. When the coordinator stops, the job stays as it is.
+pub(super) async fn run(shared: Arc<Shared>, active: Arc<ActiveJob>) {
+    let id = active.id.to_string();
+    if let Err(error) = run_recorded(&shared, &active, &id).await {
+        // The record says that it runs; the next start of the coordinator goes on with it.
+        tracing::error!(job = id, %error, "the end of a job cannot be recorded");
+    }
+    shared.book.end(active.id);
+}
+
+async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -> Result<()> {
+    if !shared.store.step_job(id, &JobStep::Start { at_unix_ms: unix_ms() }).await? {
+        // Cancelled on its way here.
+        shared.forget(id).await;
+        return Ok(());
+    }
+    let job = shared.store.job(id).await?;
+    let folder = shared.book.folder(id).join("chunks");
+    let ledger = Ledger::open(&folder, shared.book.config().kept_bytes_per_job).await;
+    let (ended, chunks) = match ledger {
+        Err(error) => (Err(error), job.chunks),
+        Ok(ledger) => {
+            let ledger = Arc::new(ledger);
+            let _keeping = shared.dispatcher.keep(active.id, Arc::clone(&ledger));
+            (tries(shared, active, &job).await, ledger.runs())
+        }
+    };
+    let now = unix_ms();
+    let step = match ended {
+        Err(EngineError::Cancelled) if shared.stop.is_cancelled() => return Ok(()),
+        Err(EngineError::Cancelled) if active.cancel.is_cancelled() => JobStep::Cancel { at_unix_ms: now, chunks },
+        Err(error) => {
+            let status = status_of(&error, Some(active.id));
+            let failure = JobFailure { code: status.code() as i32, message: status.message().to_owned() };
+            JobStep::Fail { at_unix_ms: now, chunks, failure }
+        }
+        Ok(result) => {
+            let ttl = i64::try_from(shared.book.config().result_ttl.as_millis()).unwrap_or(i64::MAX);
+            JobStep::Finish { at_unix_ms: now, expires_unix_ms: now.saturating_add(ttl), chunks, result }
+        }
+    };
+    let taken = shared.store.step_job(id, &step).await?;
+    tracing::info!(job = id, user = active.user, outcome = %step.to(), chunks, taken, "job closed");
+    if taken && matches!(step, JobStep::Finish { .. }) {
+        remove(folder).await;
+    } else {
+        shared.forget(id).await;
+    }
+    Ok(())
+}
+
+/// Runs the job until it has rows, or an error that does not pass by itself.
+async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Result<JobResult> {
+    for pause in PATIENCE {
+        match attempt(shared, active, job).await {
+            Err(EngineError::Unavailable(why)) => {
+                tracing::warn!(
+                    job = job.id,
+                    why,
+                    pause_s = pause.as_secs(),
+                    "workers cannot be reached, the job waits"
+                );
+            }
+            ended => return ended,
+        }
+        tokio::select! {
+            () = active.cancel.cancelled() => return Err(EngineError::Cancelled),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    attempt(shared, active, job).await
+}
+
+async fn attempt(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Result<JobResult> {
+    active.begin();
+    // A token of its own: rows that are dropped cancel their query.
+    let query = QueryContext {
+        id: active.id,
+        cancel: active.cancel.child_token(),
+        counters: Arc::clone(&active.counters),
+        ..QueryContext::new(job.user.clone())
+    };
+    let session = shared.engine.session(session_options(job)).await?;
+    let planned = session.plan(&job.sql, query).await?;
+    let schema = decode_schema(&job.schema)?;
+    if planned.schema() != schema {
+        return Err(EngineError::Internal("the query has another schema than when it was submitted".into()));
+    }
+    let dispatcher: Arc<dyn ChunkDispatcher> = Arc::clone(&shared.dispatcher) as _;
+    let frames = frames_of(&planned, &dispatcher, &shared.cpu)?;
+    write(shared, active, schema, frames).await
+}
+
+/// The session of a job: whenever it is opened, the same query is planned in it.
+fn session_options(job: &Job) -> SessionOptions {
+    SessionOptions {
+        user: job.user.clone(),
+        default_database: job.default_database.clone(),
+        snapshots: Some(job.snapshots.clone()),
+        shuffle: job.shuffle.as_deref().and_then(|mode| mode.parse().ok()),
+        clock_unix_ms: Some(job.submitted_unix_ms),
+    }
+}
+
+enum Piece {
+    Frame(Frame),
+    /// Nothing is missing.
+    End,
+}
+
+/// Writes the rows as the job's result.
+async fn write(
+    shared: &Arc<Shared>,
+    active: &Arc<ActiveJob>,
+    schema: SchemaRef,
+    mut frames: BoxStream<'static, Result<Frame>>,
+) -> Result<JobResult> {
+    let user_bytes = shared.store.job_bytes(&active.user).await?;
+    let (pieces, waiting) = mpsc::channel(FRAMES_AHEAD);
+    let disk = Disk { shared: Arc::clone(shared), active: Arc::clone(active), schema: Arc::clone(&schema), user_bytes };
+    let writer = tokio::task::spawn_blocking(move || disk.write(waiting));
+    let mut ended = Ok(());
+    while let Some(frame) = frames.next().await {
+        match frame {
+            // A writer that has gone says why below.
+            Ok(frame) => {
+                if send(&pieces, frame, &schema).await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
+        }
+    }
+    // Rows may end because they are cancelled.
+    if ended.is_ok() && active.cancel.is_cancelled() {
+        ended = Err(EngineError::Cancelled);
+    }
+    if ended.is_ok() {
+        let _ = pieces.send(Piece::End).await;
+    }
+    drop((pieces, frames));
+    let written = writer.await.map_err(|e| EngineError::Internal(format!("writing the result stopped: {e}")))?;
+    ended?;
+    written?.ok_or_else(|| EngineError::Internal("the result ended before its end".into()))
+}
+
+/// Cuts what most clients could not take; then a batch is a message, and its number that of the message.
+async fn send(
+    pieces: &mpsc::Sender<Piece>,
+    frame: Frame,
+    schema: &SchemaRef,
+) -> Result<(), mpsc::error::SendError<Piece>> {
+    let limit = MessageLimit::default();
+    if limit.fits(&frame) {
+        return pieces.send(Piece::Frame(frame)).await;
+    }
+    match limit.cut(frame.clone(), schema) {
+        Ok(cut) => {
+            for frame in cut {
+                pieces.send(Piece::Frame(frame)).await?;
+            }
+            Ok(())
+        }
+        // A row too long for most; its client may take it.
+        Err(_) => pieces.send(Piece::Frame(frame)).await,
+    }
+}
+
+/// The blocking end of a job's rows.
+struct Disk {
+    shared: Arc<Shared>,
+    active: Arc<ActiveJob>,
+    schema: SchemaRef,
+    /// Bytes of the user's finished jobs.
+    user_bytes: u64,
+}
+
+impl Disk {
+    /// `None` where the rows broke off.
+    fn write(self, mut pieces: mpsc::Receiver<Piece>) -> Result<Option<JobResult>> {
+        let path = self.shared.book.result_path(&self.active.id.to_string());
+        let failed = |error: std::io::Error| {
+            EngineError::Internal(format!("the result cannot be written to {}: {error}", path.display()))
+        };
+        let mut writer = ResultWriter::create(&path, &self.schema).map_err(failed)?;
+        while let Some(piece) = pieces.blocking_recv() {
+            match piece {
+                Piece::Frame(frame) => {
+                    writer.push(&frame).map_err(failed)?;
+                    self.active.wrote(frame.rows, writer.bytes());
+                    self.check_room()?;
+                }
+                Piece::End => return writer.finish().map(Some).map_err(failed),
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_room(&self) -> Result<()> {
+        let limit = self.shared.book.config().result_bytes_per_user;
+        if self.user_bytes.saturating_add(self.shared.book.bytes_of(&self.active.user)) <= limit {
+            return Ok(());
+        }
+        Err(EngineError::ResourceExhausted(format!(
+            "your results take more than the {} MiB they may (jobs.result_gib_per_user); select fewer rows or columns, \
+             or wait until older results have expired",
+            limit >> 20
+        )))
+    }
+}
+
+/// Removes a folder, whether it is there or not.
+pub(super) async fn remove(folder: PathBuf) {
+    let removed = tokio::fs::remove_dir_all(&folder).await;
+    if let Err(error) = removed
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "a folder of a job cannot be removed");
+    }
+}

@@ -1,0 +1,122 @@
+//! What a user can make big has a limit that is named, and results do not stay for ever.
+
+use std::time::Duration;
+
+use skyflight_catalog::JobState;
+use tonic::Code;
+
+use super::made_up::{CHUNKS, House, MadeUp, descriptor, id_of, poll, poll_to_end, until};
+use crate::flight_sql::coordinator::{query, status, texts, ticket};
+
+const ALL: &str = "SELECT name FROM Sky.Object";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_expires_and_its_file_goes() {
+    let house = House::new().await;
+    let ttl = Duration::from_secs(1);
+    let coordinator = house.coordinator_with(&MadeUp::unbounded(), |config| config.jobs.result_ttl = ttl).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor(ALL)).await.unwrap();
+    let info = poll_to_end(&mut client, first).await.unwrap().info.unwrap();
+    let id = String::from_utf8(info.app_metadata.to_vec()).unwrap();
+    until("the result is removed", || house.job_folders().is_empty()).await;
+    assert_eq!(house.store.job(&id).await.unwrap().state, JobState::Expired);
+    client.do_get(ticket(&info)).await.unwrap_err();
+    let refused = client.execute(format!("SELECT * FROM job('{id}')"), None).await.unwrap_err();
+    let (code, message) = status(&refused);
+    assert_eq!(code, Code::NotFound);
+    assert!(message.contains("expired"), "{message}");
+    let (_, seen) = query(&mut client, "SELECT state FROM system.queries WHERE kind = 'job'").await;
+    assert_eq!(texts(&seen, "state"), ["expired"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_one_user_have_a_limit_together() {
+    let house = House::new().await;
+    let coordinator =
+        house.coordinator_with(&MadeUp::unbounded(), |config| config.jobs.result_bytes_per_user = 6_000).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor(ALL)).await.unwrap();
+    let done = poll_to_end(&mut client, first).await.unwrap();
+    let bytes = house.store.job(&id_of(&done)).await.unwrap().result.unwrap().bytes;
+    assert!((4_000..6_000).contains(&bytes), "{bytes}: the limit is meant to be between one result and two");
+    let second = poll(&mut client, descriptor(ALL)).await.unwrap();
+    let failed = poll_to_end(&mut client, second).await.unwrap_err();
+    assert_eq!(failed.code(), Code::ResourceExhausted);
+    assert!(failed.message().contains("result_gib_per_user"), "{}", failed.message());
+    assert_eq!(house.job_folders().len(), 1, "what was written of it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_jobs_of_one_user_have_a_limit() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let coordinator = house.coordinator_with(&chunks, |config| config.jobs.open_per_user = 3).await;
+    let mut client = coordinator.client().await;
+    for _ in 0..3 {
+        poll(&mut client, descriptor(ALL)).await.unwrap();
+    }
+    let refused = poll(&mut client, descriptor(ALL)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("open_per_user"), "{}", refused.message());
+    let mut other = coordinator.client().await;
+    other.handshake("bob", "").await.unwrap();
+    other.execute(format!("SUBMIT {ALL}"), None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_would_take_too_long_is_told_to_be_a_job() {
+    let house = House::new().await;
+    let chunks = MadeUp::unbounded();
+    // Twelve chunks of 0.9 ms each, and 5 ms for the query.
+    let limit = Some(Duration::from_millis(10));
+    let coordinator = house.coordinator_with(&chunks, |config| config.jobs.blocking_limit = limit).await;
+    let mut client = coordinator.client().await;
+    let refused = client.execute(ALL.into(), None).await.unwrap_err();
+    let (code, message) = status(&refused);
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(message.contains("SUBMIT") && message.contains("36 rows in 12 chunks"), "{message}");
+    // What reads less, what stops early, and what only explains, are not.
+    for sql in [
+        "SELECT name FROM Sky.Object LIMIT 2",
+        "EXPLAIN SELECT name FROM Sky.Object",
+        "SELECT count(*) FROM Sky.Object",
+    ] {
+        client.execute(sql.into(), None).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    client.execute("SELECT name FROM Sky.Object ORDER BY name LIMIT 2".into(), None).await.unwrap_err();
+    let first = poll(&mut client, descriptor(ALL)).await.unwrap();
+    poll_to_end(&mut client, first).await.unwrap();
+    assert_eq!(chunks.run() as u64, CHUNKS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_above_the_limit_wait_and_users_take_turns() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let coordinator = house.coordinator_with(&chunks, |config| config.jobs.running = 1).await;
+    let mut ann = coordinator.client().await;
+    ann.handshake("ann", "").await.unwrap();
+    let mut bob = coordinator.client().await;
+    bob.handshake("bob", "").await.unwrap();
+    for _ in 0..3 {
+        ann.execute(format!("SUBMIT {ALL}"), None).await.unwrap();
+    }
+    until("one runs", || chunks.open() == 1).await;
+    bob.execute(format!("SUBMIT {ALL}"), None).await.unwrap();
+    let (_, seen) = query(&mut ann, "SELECT state FROM system.queries WHERE kind = 'job' ORDER BY submitted").await;
+    assert_eq!(texts(&seen, "state"), ["running", "queued", "queued"]);
+    let (_, seen) = query(&mut bob, "SELECT state FROM system.queries WHERE kind = 'job'").await;
+    assert_eq!(texts(&seen, "state"), ["queued"], "bob sees his own");
+    chunks.allow(CHUNKS as usize);
+    // Ann was served; now it is Bob's turn, though he came last.
+    for _ in 0..500 {
+        let (_, seen) = query(&mut bob, "SELECT state FROM system.queries WHERE kind = 'job'").await;
+        if texts(&seen, "state") == ["running"] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (_, seen) = query(&mut ann, "SELECT state FROM system.queries WHERE kind = 'job' ORDER BY submitted").await;
+    assert_eq!(texts(&seen, "state"), ["finished", "queued", "queued"]);
+}

@@ -1,0 +1,162 @@
+//! A coordinator that is gone in the middle of jobs, and the next that goes on.
+
+use std::sync::Arc;
+
+use skyflight_catalog::{JobFilter, JobState};
+use skyflight_engine::EngineError;
+
+use super::made_up::{CHUNKS, House, MadeUp, all_names, descriptor, id_of, names, poll, poll_to_end, until};
+use crate::flight_sql::coordinator::{fetch, integers, query, texts};
+
+/// Submits a query, stops the coordinator after five of its chunks without a word to it, and goes on
+/// with the next; the names in the result, in order.
+async fn interrupted(sql: &str, times: usize) -> Vec<String> {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let mut coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor(sql)).await.unwrap();
+    let id = id_of(&first);
+    for life in 1..=times {
+        let run = 2 * life + 1;
+        chunks.allow(run);
+        until("chunks are run", || chunks.run() == run).await;
+        // Kept is what was run, once the last of it has been written.
+        until("nothing more is run", || chunks.open() > 0).await;
+        drop(client);
+        drop(coordinator);
+        until("the dispatch has ended with its coordinator", || chunks.open() == 0).await;
+        coordinator = house.coordinator(&chunks).await;
+        client = coordinator.client().await;
+    }
+    chunks.allow(usize::MAX);
+    let again = first.flight_descriptor.unwrap();
+    let next = poll(&mut client, again).await.unwrap();
+    let done = poll_to_end(&mut client, next).await.unwrap();
+    let runs = chunks.runs();
+    assert_eq!(runs.len() as u64, CHUNKS);
+    assert!(runs.values().all(|runs| *runs == 1), "a finished chunk was run again: {runs:?}");
+    let job = house.store.job(&id).await.unwrap();
+    assert_eq!((job.state, job.chunks, job.starts), (JobState::Finished, CHUNKS, 1 + times as u64));
+    let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
+    texts(&batches, "name")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_pass_through_are_kept_by_chunk() {
+    let mut found = interrupted("SELECT name FROM Sky.Object", 1).await;
+    found.sort();
+    assert_eq!(found, all_names());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_plan_is_fed_from_kept_chunks_and_new_ones() {
+    let found = interrupted("SELECT name, \"objectId\" FROM Sky.Object ORDER BY \"objectId\" DESC", 1).await;
+    let mut expected = all_names();
+    expected.reverse();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_survives_many_restarts() {
+    let mut found = interrupted("SELECT name FROM Sky.Object", 4).await;
+    found.sort();
+    assert_eq!(found, all_names());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaves_that_differ_in_literals_alone_keep_apart() {
+    // The same bytes in another order: a mix-up would give rows of one branch for the other.
+    let sql = "SELECT name FROM Sky.Object WHERE \"ra_PS\" > 1 AND \"decl_PS\" < 2000 \
+               UNION ALL SELECT name FROM Sky.Object WHERE \"ra_PS\" > 2000 AND \"decl_PS\" < 1";
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(9);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor(sql)).await.unwrap();
+    // Two leaves run at once, so it may be one more.
+    until("chunks are run", || chunks.run() >= 9).await;
+    drop((client, coordinator));
+    until("the dispatches have ended with their coordinator", || chunks.open() == 0).await;
+    chunks.allow(usize::MAX);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
+    let done = poll_to_end(&mut client, next).await.unwrap();
+    let kept = house.store.job(&id_of(&done)).await.unwrap();
+    // Two leaves of all chunks each, every one of them once.
+    assert_eq!(kept.chunks, 2 * CHUNKS);
+    assert_eq!(chunks.run() as u64, 2 * CHUNKS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_waited_and_results_that_were_written_are_still_there() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(CHUNKS as usize);
+    let coordinator = house.coordinator_with(&chunks, |config| config.jobs.running = 1).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor("SELECT name FROM Sky.Object")).await.unwrap();
+    let done = poll_to_end(&mut client, first).await.unwrap();
+    for _ in 0..5 {
+        poll(&mut client, descriptor("SELECT name FROM Sky.Object")).await.unwrap();
+    }
+    drop((client, coordinator));
+    chunks.allow(usize::MAX);
+    let coordinator = house.coordinator_with(&chunks, |config| config.jobs.running = 2).await;
+    let mut client = coordinator.client().await;
+    let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
+    assert_eq!(names(&batches), all_names());
+    let finished = async || {
+        let filter = JobFilter { states: &[JobState::Finished], limit: 100, ..JobFilter::default() };
+        house.store.jobs(filter).await.unwrap().len()
+    };
+    for _ in 0..500 {
+        if finished().await == 6 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(finished().await, 6);
+    assert!(chunks.runs().values().all(|runs| *runs == 6));
+    let (_, counted) = query(
+        &mut client,
+        "SELECT count(*) FROM system.queries WHERE kind = 'job' AND state = 'finished' AND progress = 1.0",
+    )
+    .await;
+    assert_eq!(integers(&counted, 0), [6]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn now_is_the_moment_of_submission_for_every_life() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let sql = "SELECT name FROM Sky.Object WHERE \"ra_PS\" < to_unixtime(now())";
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor(sql)).await.unwrap();
+    chunks.allow(5);
+    until("chunks are run", || chunks.run() == 5).await;
+    drop((client, coordinator));
+    until("the dispatch has ended with its coordinator", || chunks.open() == 0).await;
+    chunks.allow(usize::MAX);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
+    let done = poll_to_end(&mut client, next).await.unwrap();
+    let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
+    assert_eq!(names(&batches), all_names());
+    assert!(chunks.runs().values().all(|runs| *runs == 1), "another clock makes another fragment");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_cannot_be_reached_for_a_moment_do_not_end_a_job() {
+    let house = House::new().await;
+    let chunks = MadeUp::unbounded().failing(vec![EngineError::Unavailable("worker w1 is gone".into())]);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor("SELECT name FROM Sky.Object")).await.unwrap();
+    let done = poll_to_end(&mut client, first).await.unwrap();
+    let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
+    assert_eq!(names(&batches), all_names());
+    assert!(Arc::clone(&chunks).runs().values().all(|runs| *runs == 1));
+}

@@ -14,7 +14,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
-use skyflight_client::{ClientError, Connection, Result, Rows, UploadMode};
+use skyflight_client::{ClientError, Connection, Result, Rows, TlsOptions, UploadMode};
 
 // Not a single thread, which would read its input while the connection has something to say.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -87,9 +87,20 @@ async fn answer(sessions: &mut HashMap<u64, Connection>, request: &Value) -> Res
 
 async fn connect(request: &Value) -> Result<Connection> {
     let text = |name: &str| request[name].as_str();
-    let mut connection = Connection::open(text("url").unwrap_or_default()).await?;
+    let tls = match text("ca") {
+        Some(path) => {
+            let authorities =
+                std::fs::read(path).map_err(|cause| ClientError::File { path: path.to_string(), cause })?;
+            Some(TlsOptions { authorities, identity: None })
+        }
+        None => None,
+    };
+    let mut connection = Connection::open_with(text("url").unwrap_or_default(), tls.as_ref()).await?;
     if let Some(user) = text("user") {
         connection.log_in(user, text("password").unwrap_or_default()).await?;
+    }
+    if let Some(token) = text("token") {
+        connection.set_header("authorization", &format!("Bearer {token}"));
     }
     if let Some(database) = text("database") {
         connection.set_header("x-skyflight-schema", database);

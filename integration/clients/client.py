@@ -38,18 +38,6 @@ CAPABILITIES = {
 }
 
 
-#: What the server does not have yet: its tests are skipped with this reason, and the table says so.
-NOT_YET = {
-    "tls": "TLS is not built yet",
-    "password": "users are not built yet",
-    "token": "users are not built yet",
-    "bind": "parameters are not built yet",
-    "bind_many": "parameters are not built yet",
-    "write": "statements that write are not built yet",
-    "upload": "uploads are not built yet",
-}
-
-
 @dataclass(frozen=True)
 class Place:
     """Where a server is, and as whom to go there."""

@@ -15,7 +15,7 @@ from skyflight_testing.settings import binary
 
 from . import small_sky
 from .build import Missing, go, jdbc, rust
-from .client import NOT_YET, Client, Place, Session
+from .client import Client, Place, Session
 from .registry import CLIENTS
 
 #: A user of the server that asks who comes.
@@ -30,9 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("capability")
     if marker is not None:
         [capability] = marker.args
-        names = [name for name, client in CLIENTS.items() if client.can(capability)]
-        skip = [pytest.mark.skip(reason=NOT_YET[capability])] if capability in NOT_YET else []
-        metafunc.parametrize("client", [pytest.param(name, marks=skip) for name in names], indirect=True)
+        metafunc.parametrize("client", [name for name, client in CLIENTS.items() if client.can(capability)], indirect=True)
 
 
 @pytest.fixture(scope="session")

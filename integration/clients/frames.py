@@ -41,12 +41,16 @@ class FrameSession(Session):
 
 
 class PandasSession(FrameSession):
+    #: What `mydb` is of who names no user. pandas looks for the table in the list of tables, where aliases are none.
+    OWN = "user_local"
+
     def query(self, sql: str) -> Answer:
         # Arrow's types: pandas' own have no NULL for integers.
         return answer_of(pa.Table.from_pandas(pandas.read_sql(sql, self.connection, dtype_backend="pyarrow")))
 
     def upload(self, database: str, table: str, rows: pa.Table, mode: str) -> int | None:
         exists = {"create": "fail", "append": "append", "replace": "replace"}[mode]
+        database = self.OWN if database == "mydb" else database
         return rows.to_pandas().to_sql(table, self.connection, schema=database, if_exists=exists, index=False)
 
 

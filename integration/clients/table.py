@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skyflight_testing.settings import PROJECT
 
-from .client import CAPABILITIES, NOT_YET
+from .client import CAPABILITIES
 from .registry import CLIENTS
 
 PAGE = PROJECT / "docs" / "clients.md"
@@ -30,7 +30,10 @@ NOTES = {
         "session twice and reports `Channel shutdown invoked`. `supportsFullOuterJoins` and `supportsConvert(from, to)` "
         "are false whatever a server says."
     ),
-    "pandas": "`read_sql(sql, connection)` with a connection of ADBC.",
+    "pandas": (
+        "`read_sql(sql, connection)` with a connection of ADBC. `to_sql` looks for the table before it appends or "
+        "replaces: give it the database by its own name, `user_<name>`, not as `mydb`."
+    ),
     "polars": "`read_database(sql, connection)` with a connection of ADBC.",
     "duckdb": "`duckdb.sql(\"SELECT … FROM reader\")` over a reader of pyarrow.flight.",
 }
@@ -41,7 +44,7 @@ def page() -> str:
     reasons: list[str] = []
 
     def cell(client: str, capability: str) -> str:
-        reason = CLIENTS[client].cannot.get(capability) or NOT_YET.get(capability)
+        reason = CLIENTS[client].cannot.get(capability)
         if reason is None:
             return "yes"
         if reason not in reasons:

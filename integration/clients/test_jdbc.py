@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .client import NOT_YET, ClientFailed, Place
+from .client import ClientFailed, Place
 from .jdbc import CLIENT, JdbcSession
 from .small_sky import DATABASE, objects
 
@@ -117,10 +117,9 @@ def test_database_in_the_url(place: Place, jdbc: JdbcSession) -> None:
     session.close()
 
 
-@pytest.mark.skipif("bind" in NOT_YET, reason=NOT_YET.get("bind", ""))
 def test_parameters_are_described(place: Place, jdbc: JdbcSession) -> None:
     session = JdbcSession(replace(place, database=DATABASE))
     sql = 'SELECT name FROM object WHERE "objectId" = ? AND mag < ? AND name LIKE ?'
-    assert session.ask("parameters", sql=sql)["types"] == ["BIGINT", "REAL", "VARCHAR"]
+    assert session.ask("parameters", sql=sql)["types"] == ["Int(64, true)", "FloatingPoint(DOUBLE)", "Utf8"]
     session.close()
 

@@ -12,7 +12,7 @@ from skyflight_testing.cluster import Cluster
 from skyflight_testing.compare import HEALPIX
 
 from .arrow_flight import FlightSession, descriptor
-from .client import NOT_YET, Place
+from .client import Place
 from .small_sky import DATABASE, objects
 
 
@@ -279,12 +279,9 @@ def test_sql_info_by_code(flight: FlightSession) -> None:
 
 
 def test_sql_info_tells_what_there_is(flight: FlightSession) -> None:
-    """What tools decide by is true: whether there is anything to write, to upload, to batch, and no transaction."""
-    writes, uploads = "write" not in NOT_YET, "upload" not in NOT_YET
-    told = {code: value for code, (_, value) in info(flight, [3, 8, 10, 11, 502, 563, 572, 573]).items()}
-    assert told == {
-        3: not writes, 8: 0, 10: uploads, 11: False, 502: writes, 563: False, 572: "bind_many" not in NOT_YET, 573: False,
-    }  # fmt: skip
+    """What tools decide by: there is something to write, to upload, to batch and to cancel, and no transaction."""
+    told = {code: value for code, (_, value) in info(flight, [3, 8, 9, 10, 11, 502, 563, 572, 573]).items()}
+    assert told == {3: False, 8: 0, 9: True, 10: True, 11: False, 502: True, 563: False, 572: True, 573: False}
 
 
 def test_conversions(flight: FlightSession) -> None:

@@ -10,6 +10,7 @@ pub(super) use skyflight_engine::guard::Command;
 use skyflight_engine::guard::classify;
 use skyflight_engine::parameters::Described;
 use tonic::Status;
+use uuid::Uuid;
 
 use super::cancel::{absent, word};
 use super::metadata::result_schema;
@@ -83,7 +84,7 @@ impl Statements {
                 told(&view.job.id, view.job.state.as_str(), Some(view.job.warnings.join("; ")))
             }
             Command::Cancel { id } => {
-                let parsed = id.trim().parse().map_err(|_| absent(&id))?;
+                let parsed: Uuid = id.trim().parse().map_err(|_| absent(&id))?;
                 let status = self.cancel(caller, parsed).await?.ok_or_else(|| absent(&id))?;
                 told(&parsed.to_string(), word(status), None)
             }
@@ -111,7 +112,7 @@ pub(super) fn schema_of(command: &Command) -> Option<SchemaRef> {
 /// What is told of a job or query that was submitted or cancelled: one row.
 static TOLD: LazyLock<SchemaRef> = LazyLock::new(|| {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    result_schema(&Schema::new(vec![text("id"), text("state"), text("warnings")]))
+    result_schema(&Arc::new(Schema::new(vec![text("id"), text("state"), text("warnings")])))
 });
 
 fn told(id: &str, state: &str, warnings: Option<String>) -> Result<Outcome, Status> {

@@ -48,12 +48,12 @@ pub(super) async fn put(
         Some(Command::CommandPreparedStatementUpdate(update)) => {
             let statement = statements.prepared(&update.prepared_statement_handle)?;
             let values = values(statements, first, stream).await?;
-            Ok(counted(statements.update_prepared(&statement, &values).await?))
+            Ok(counted(&statements.update_prepared(&statement, &values).await?))
         }
         Some(Command::CommandStatementUpdate(update)) => {
             no_transaction(update.transaction_id.as_deref())?;
             let command = statements.classify(&update.query)?;
-            Ok(counted(statements.run(caller, command, None).await?))
+            Ok(counted(&statements.run(caller, command, None).await?))
         }
         Some(Command::CommandStatementIngest(command)) => {
             let rows = Incoming::read(first, stream, statements.cpu()).await?;
@@ -83,9 +83,10 @@ async fn values(
     Incoming::collect(Incoming::read(first, stream, statements.cpu()).await?, MOST_VALUE_BYTES).await
 }
 
-/// The answer to an update; -1 where nothing can be counted.
-fn counted(outcome: Outcome) -> PutResult {
-    outcome.affected.map_or_else(|| result(&DoPutUpdateResult { record_count: -1 }), count)
+/// The answer to an update; 0 where there are no rows to count. Not -1, which the specification has for
+/// what is not known: JDBC takes it for "there are rows instead", and runs the statement once more.
+fn counted(outcome: &Outcome) -> PutResult {
+    count(outcome.affected.unwrap_or(0))
 }
 
 fn count(rows: u64) -> PutResult {

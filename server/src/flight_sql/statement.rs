@@ -159,8 +159,8 @@ impl Statements {
     ) -> Result<Announced, Status> {
         let _place = self.parts.gate.enter()?;
         let (snapshots, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
-        if let Some(job) = waiting.planned.whole_job() {
-            return self.announce_job(caller, job).await;
+        if let Some(job) = waiting.planned.whole_job().map(str::to_owned) {
+            return self.announce_job(caller, &job).await;
         }
         let mut waiting = self.short_enough(waiting)?;
         let schema = result_schema(&waiting.planned.schema());

@@ -116,7 +116,7 @@ fn server(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::FlightSqlServerSubstraitMinVersion, "");
     info.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, "");
     info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
-    info.append(SqlInfo::FlightSqlServerCancel, false);
+    info.append(SqlInfo::FlightSqlServerCancel, true);
     info.append(SqlInfo::FlightSqlServerBulkIngestion, true);
     info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
     info.append(SqlInfo::FlightSqlServerStatementTimeout, i32::try_from(HANDLE_TTL.as_millis()).unwrap_or(i32::MAX));
@@ -161,7 +161,7 @@ fn grammar(info: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlSupportedGrammar,
         bits(&[SupportedSqlGrammar::SqlMinimumGrammar as i32, SupportedSqlGrammar::SqlCoreGrammar as i32]),
     );
-    // Entry level asks for INSERT, UPDATE and DELETE, which there are not.
+    // Entry level asks for UPDATE and DELETE, which there are not.
     info.append(SqlInfo::SqlAnsi92SupportedLevel, 0_i32);
     info.append(SqlInfo::SqlSupportsIntegrityEnhancementFacility, false);
 }
@@ -233,7 +233,7 @@ fn transactions(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportedTransactionsIsolationLevels, bits(&[none]));
     info.append(SqlInfo::SqlDataDefinitionCausesTransactionCommit, false);
     info.append(SqlInfo::SqlDataDefinitionsInTransactionsIgnored, false);
-    info.append(SqlInfo::SqlBatchUpdatesSupported, false);
+    info.append(SqlInfo::SqlBatchUpdatesSupported, true);
     info.append(SqlInfo::SqlSavepointsSupported, false);
 }
 

@@ -38,8 +38,6 @@ pub(super) fn answer(
                 found.append(CATALOG, database, &table.name, TABLE, &schema).map_err(failed)?;
             }
         }
-    }
-    if wants(&command.table_types, &[TABLE, "BASE TABLE"]) {
         for (name, schema) in crate::system::tables().into_iter().filter(|(name, _)| wanted(SYSTEM, name)) {
             let schema = if command.include_schema { described_schema(SYSTEM, name, &schema) } else { Schema::empty() };
             found.append(CATALOG, SYSTEM, name, TABLE, &schema).map_err(failed)?;

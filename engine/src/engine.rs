@@ -21,7 +21,7 @@ use crate::own::sees;
 use crate::plan::fold::FoldIntoFragment;
 use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
-use crate::repair::{InSubqueryRule, optimizer_rules};
+use crate::repair::{InSubqueryRule, SetComparisonRule, optimizer_rules};
 use crate::session::{Session, SessionOptions};
 use crate::shuffle::{ShuffleConfig, Shuffler};
 use crate::system::SystemTables;
@@ -165,6 +165,7 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(IntegerPredicateRule)];
     analyzers.extend(Analyzer::new().rules);
     analyzers.push(Arc::new(InSubqueryRule));
+    analyzers.push(Arc::new(SetComparisonRule));
     analyzers.push(Arc::new(AreaSpecRule));
     state_builder(session_config)
         .with_runtime_env(Arc::clone(runtime))

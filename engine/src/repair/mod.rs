@@ -5,6 +5,7 @@
 
 mod in_subquery;
 mod push_down;
+mod set_comparison;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 
 pub(crate) use in_subquery::InSubqueryRule;
 use push_down::KeepAboveTotals;
+pub(crate) use set_comparison::SetComparisonRule;
 
 /// DataFusion's optimizer rules, mended.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {

@@ -39,6 +39,22 @@ async fn in_below_or_and_not_has_three_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn any_and_all_compare_with_the_sub_query() {
+    let house = House::build(schemes().remove(0)).await;
+    check(&house, "SELECT x FROM {a} WHERE k = ANY (SELECT k FROM {b})", &["20"]).await;
+    check(&house, "SELECT x FROM {a} WHERE k <= ALL (SELECT k FROM {b} WHERE k IS NOT NULL)", &["10", "20"]).await;
+    check(&house, "SELECT x FROM {a} WHERE k < ALL (SELECT k FROM {b})", &[]).await;
+    // The query and its sub-query read the same table.
+    let green = house.ask("SELECT count(*) FROM filter WHERE band = 'g'").await.unwrap();
+    let others = house.ask("SELECT count(*) FROM filter WHERE band <> 'g'").await.unwrap();
+    assert_ne!((&green[0], &others[0]), (&"0".to_owned(), &"0".to_owned()));
+    let any = "SELECT count(*) FROM filter WHERE band = ANY (SELECT band FROM filter WHERE band = 'g')";
+    check(&house, any, &[&green[0]]).await;
+    let all = "SELECT count(*) FROM filter WHERE band <> ALL (SELECT band FROM filter WHERE band = 'g')";
+    check(&house, all, &[&others[0]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn not_in_a_correlated_query_heeds_nulls() {
     let house = House::build(schemes().remove(0)).await;
     // No row of b goes with 10 and 30, so nothing is in there, not even NULL.

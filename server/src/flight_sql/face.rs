@@ -207,6 +207,7 @@ impl Face {
         limit: MessageLimit,
     ) -> Result<FlightDataStream, Status> {
         let failed = |error: EngineError| status_of(&error, None);
+        let question = question.asked_by(&caller.user);
         let (catalog, views) = if question.needs_catalog() {
             let session = self.statements.engine().session(session_options(caller, None)).await.map_err(failed)?;
             (session.catalog().to_vec(), views().await.map_err(failed)?)

@@ -8,12 +8,12 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::{
-    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementUpdate, DoPutUpdateResult, ProstMessageExt,
-    TableDefinitionOptions,
+    CommandGetTables, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementUpdate,
+    DoPutUpdateResult, ProstMessageExt, TableDefinitionOptions,
 };
 use arrow_flight::{FlightData, FlightDescriptor};
 use async_trait::async_trait;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use skyflight_catalog::{
@@ -23,7 +23,7 @@ use skyflight_engine::EngineError;
 use skyflight_server::{DirectorColumns, RowStream, TableWriter, Upload, UploadLimits, UploadMode};
 use tonic::{Code, Status};
 
-use super::coordinator::{Client, TestCoordinator, column, fetch, prepare, status, texts};
+use super::coordinator::{Client, TestCoordinator, column, fetch, prepare, status, texts, ticket};
 use super::parameters::values;
 use super::prepared::{bind, command};
 
@@ -347,6 +347,21 @@ async fn a_users_tables_are_nobody_elses() {
     for name in ["mydb.secret", "user_vera.secret", "secret", "skyflight.MyDb.SECRET"] {
         let info = vera.execute(format!("SELECT mydb.secret.n FROM {name}"), None).await.unwrap();
         fetch(&mut vera, info).await;
+    }
+    let named = |schema: &str| CommandGetTables {
+        catalog: None,
+        db_schema_filter_pattern: Some(schema.into()),
+        table_name_filter_pattern: None,
+        table_types: Vec::new(),
+        include_schema: false,
+    };
+    for (of_vera, schema, expect) in [(true, "MyDb", vec!["secret"]), (false, "mydb", vec![]), (false, "user%", vec![])]
+    {
+        let client = if of_vera { &mut vera } else { &mut other };
+        let info = client.get_tables(named(schema)).await.unwrap();
+        let mut stream = client.do_get(ticket(&info)).await.unwrap();
+        let batches: Vec<RecordBatch> = stream.by_ref().try_collect().await.unwrap();
+        assert_eq!(texts(&batches, "table_name"), expect);
     }
     let absent = status(&other.execute("SELECT * FROM user_nobody.secret".into(), None).await.unwrap_err());
     let hidden = status(&other.execute("SELECT * FROM user_vera.secret".into(), None).await.unwrap_err());

@@ -22,6 +22,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use skyflight_catalog::Snapshot;
 use skyflight_engine::SYSTEM;
+use skyflight_engine::own::{OWN_ALIAS, own_database};
 use skyflight_engine::views::View;
 use tonic::Status;
 
@@ -68,6 +69,23 @@ impl Question {
             Command::CommandGetXdbcTypeInfo(command) => Question::XdbcTypeInfo(command),
             _ => return None,
         })
+    }
+
+    /// The question with the name of the caller's own database where it says `mydb`.
+    pub(super) fn asked_by(mut self, user: &str) -> Question {
+        match &mut self {
+            Question::DbSchemas(command) => name_own(user, &mut command.db_schema_filter_pattern, pattern_for),
+            Question::Tables(command) => name_own(user, &mut command.db_schema_filter_pattern, pattern_for),
+            Question::PrimaryKeys(command) => name_own(user, &mut command.db_schema, str::to_owned),
+            Question::ExportedKeys(command) => name_own(user, &mut command.db_schema, str::to_owned),
+            Question::ImportedKeys(command) => name_own(user, &mut command.db_schema, str::to_owned),
+            Question::CrossReference(command) => {
+                name_own(user, &mut command.pk_db_schema, str::to_owned);
+                name_own(user, &mut command.fk_db_schema, str::to_owned);
+            }
+            Question::Catalogs | Question::TableTypes | Question::SqlInfo(_) | Question::XdbcTypeInfo(_) => {}
+        }
+        self
     }
 
     /// The schema of the answer.
@@ -131,6 +149,17 @@ impl Question {
             }
         }
     }
+}
+
+fn name_own(user: &str, filter: &mut Option<String>, written: impl Fn(&str) -> String) {
+    if let Some(name) = filter.as_mut().filter(|name| name.eq_ignore_ascii_case(OWN_ALIAS)) {
+        *name = written(&own_database(user));
+    }
+}
+
+/// The search pattern that only this name matches.
+fn pattern_for(name: &str) -> String {
+    name.replace('_', "\\_")
 }
 
 /// Decodes a Flight SQL command. `None` for bytes that are none.

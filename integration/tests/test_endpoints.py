@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -87,12 +86,14 @@ def by_adbc(cluster: Cluster, mode: str, sql: str) -> pa.Table:
         return cursor.fetch_arrow_table()
 
 
-def last_state(cluster: Cluster) -> str:
-    """What became of the query that began last."""
+def state_of(cluster: Cluster, sql: str) -> str | None:
+    """What became of the query with that text, of which there is one."""
     deadline = time.monotonic() + 10
     while True:
-        [[state]] = cluster.records("SELECT state FROM queries ORDER BY id DESC LIMIT 1")
-        if state != "running" or time.monotonic() > deadline:
+        records = cluster.records("SELECT state FROM queries WHERE sql = ?", sql)
+        assert len(records) < 2, records
+        state = records[0][0] if records else None
+        if state not in (None, "running") or time.monotonic() > deadline:
             return state
         time.sleep(0.05)
 
@@ -104,32 +105,58 @@ CLIENTS = {"pyarrow": by_pyarrow, "adbc": by_adbc}
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("suffix", SCHEMES)
 def test_same_rows(cluster: Cluster, duck: Duck, suffix: str, client: str, mode: str) -> None:
-    sql = SQL.format(suffix)
+    sql = f"{SQL.format(suffix)} -- {client} {mode}"
     found = CLIENTS[client](cluster, mode, sql)
     assert found.num_rows > 100_000
     assert_exact(sorted_rows(found), sorted_rows(duck.query(sql)), f"{client}, {mode}")
-    assert last_state(cluster) == ("finished" if mode == "single" else "direct")
+    assert state_of(cluster, sql) == ("finished" if mode == "single" else "direct")
 
 
 def test_who_is_sent_to_workers(cluster: Cluster, duck: Duck) -> None:
     """Without a word of the client: ADBC is, pyarrow is not, and nobody for one chunk or for a sum."""
-    sql = SQL.format("h")
+    sql = f"{SQL.format('h')} -- auto"
     with cluster.flight() as client:
-        [endpoint] = client.info(sql).endpoints
+        [endpoint] = client.info(f"{sql} of pyarrow").endpoints
         assert endpoint.locations == []
     with adbc(cluster) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         found = cursor.fetch_arrow_table()
         assert_exact(sorted_rows(found), sorted_rows(duck.query(sql)), "adbc, auto")
-        assert last_state(cluster) == "direct"
-        for small in (f"{sql} AND source_id = {found.column('source_id')[0]}", "SELECT count(DISTINCT dec) FROM ep_h.gaia"):
+        assert state_of(cluster, sql) == "direct"
+        one = f"{SQL.format('h')} AND source_id = {found.column('source_id')[0]}"
+        for small in (one, "SELECT count(DISTINCT dec) AS n FROM ep_h.gaia"):
             cursor.execute(small)
             assert cursor.fetch_arrow_table().num_rows == 1
-            assert last_state(cluster) == "finished", small
+            assert state_of(cluster, small) == "finished", small
     with adbc(cluster, "single") as connection, connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(f"{sql} of one who says single")
         assert cursor.fetch_arrow_table().num_rows == found.num_rows
-        assert last_state(cluster) == "finished"
+        assert state_of(cluster, f"{sql} of one who says single") == "finished"
+
+
+def test_cancel(cluster: Cluster) -> None:
+    """CANCEL of a query that was handed out ends its streams at the workers, and its tickets open nothing more."""
+    sql = f"{WIDE} -- to be cancelled"
+    with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client:
+        info = client.info(sql)
+        endpoint = info.endpoints[0]
+        with flight.connect(endpoint.locations[0]) as worker:
+            reader = worker.do_get(endpoint.ticket)
+            reader.read_chunk()
+            assert state_of(cluster, sql) == "direct"
+            [[query_id]] = cluster.records("SELECT id FROM queries WHERE sql = ?", sql)
+            started = time.monotonic()
+            client.query(f"CANCEL '{query_id}'")
+            with pytest.raises(flight.FlightCancelledError):
+                reader.read_all()
+            assert await_idle(cluster, started + SLOWNESS), "the workers still work"
+            for at in (worker, client.client):
+                with pytest.raises(flight.FlightCancelledError):
+                    at.do_get(endpoint.ticket).read_all()
+    deadline = time.monotonic() + 10
+    while state_of(cluster, sql) != "cancelled" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert state_of(cluster, sql) == "cancelled"
 
 
 def test_locations_as_each_client_understands_them(cluster: Cluster) -> None:
@@ -265,6 +292,14 @@ def running_tasks(cluster: Cluster) -> int:
     return tasks
 
 
+def await_idle(cluster: Cluster, deadline: float) -> bool:
+    while running_tasks(cluster):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def test_a_client_that_goes_away_ends_the_work(cluster: Cluster) -> None:
     with adbc(cluster, "direct") as connection, connection.cursor() as cursor:
         cursor.execute(WIDE)
@@ -273,9 +308,4 @@ def test_a_client_that_goes_away_ends_the_work(cluster: Cluster) -> None:
         assert running_tasks(cluster) > 0
         cursor.adbc_cancel()
         reader.close()
-    deadline = time.monotonic() + SLOWNESS
-    for _ in itertools.count():
-        if running_tasks(cluster) == 0:
-            break
-        assert time.monotonic() < deadline, "the workers still work"
-        time.sleep(0.05)
+    assert await_idle(cluster, time.monotonic() + SLOWNESS), "the workers still work"

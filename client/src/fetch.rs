@@ -54,7 +54,7 @@ pub(crate) async fn fetch(
 }
 
 impl Fetch {
-    async fn open(&self) -> Result<FlightDataDecoder> {
+    async fn open(&mut self) -> Result<FlightDataDecoder> {
         let mut client = self.client.clone();
         if let Some(next) = self.next {
             client.set_header(FIRST_BATCH, next.to_string());
@@ -101,6 +101,7 @@ impl Fetch {
             ClientError::Server { code, .. } => matches!(code, Code::Unavailable | Code::Unknown | Code::Internal),
             ClientError::Protocol(_) => false,
             ClientError::Address { .. }
+            | ClientError::NoAuthorities { .. }
             | ClientError::Connect { .. }
             | ClientError::Write(_)
             | ClientError::File { .. } => false,

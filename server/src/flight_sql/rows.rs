@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest};
-use skyflight_engine::frames::{Frame, encode_schema};
+use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
 use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::{EngineError, PlannedQuery, Result};
 use tokio::runtime::Handle;

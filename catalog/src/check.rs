@@ -71,7 +71,8 @@ fn check_table(table: &NewTable) -> Result<()> {
         ("an id", &table.id_column, table.kind == TableKind::Director),
         ("a right ascension", &table.ra_column, table.kind == TableKind::Director),
         ("a declination", &table.dec_column, table.kind == TableKind::Director),
-        ("a director key", &table.director_key, table.kind == TableKind::Child),
+        ("a director key", &table.director_key, needs_director(table.kind)),
+        ("a second director key", &table.second_director_key, table.kind == TableKind::Match),
     ];
     for (role, column, required) in roles {
         match column {
@@ -84,10 +85,24 @@ fn check_table(table: &NewTable) -> Result<()> {
             _ => {}
         }
     }
-    if table.kind == TableKind::Child && table.director.is_none() {
-        return invalid(format!("child table \"{name}\" needs a director; declare which table it belongs to"));
+    let kind = table.kind;
+    if needs_director(kind) && table.director.is_none() {
+        return invalid(format!("{kind} table \"{name}\" needs a director; declare which table it belongs to"));
+    }
+    if kind == TableKind::Match && table.second_director.is_none() {
+        return invalid(format!("match table \"{name}\" needs a second director; declare which table it pairs with"));
+    }
+    if kind != TableKind::Match && (table.second_director.is_some() || table.second_director_key.is_some()) {
+        return invalid(format!("{kind} table \"{name}\" cannot have a second director; only a match has two"));
     }
     Ok(())
+}
+
+fn needs_director(kind: TableKind) -> bool {
+    match kind {
+        TableKind::Child | TableKind::Companion | TableKind::Match => true,
+        TableKind::Director | TableKind::Replicated => false,
+    }
 }
 
 // Rows can join a table only if its readers find the same columns with the same meaning in them.
@@ -120,7 +135,9 @@ fn check_agrees(new: &NewTable, old: &Table) -> Result<()> {
         && new.ra_column == old.ra_column
         && new.dec_column == old.dec_column
         && director(&new.director) == director(&old.director)
-        && new.director_key == old.director_key;
+        && new.director_key == old.director_key
+        && director(&new.second_director) == director(&old.second_director)
+        && new.second_director_key == old.second_director_key;
     if keys_agree { Ok(()) } else { differs("id, position or director key") }
 }
 
@@ -140,6 +157,12 @@ fn check_files(transaction: TransactionId, write: &TableCommit, seen: &mut HashS
                 file.id, write.table.kind, file.chunk
             ));
         }
+        if matches!(file.kind, FileKind::FirstOnly | FileKind::SecondOnly) && write.table.kind != TableKind::Match {
+            return invalid(format!(
+                "file {} of {} table \"{name}\" is said to hold pairs; only a match has them",
+                file.id, write.table.kind
+            ));
+        }
         for (place, worker) in file.workers.iter().enumerate() {
             names::check_worker_id(&worker.0)?;
             if file.workers.iter().take(place).any(|earlier| earlier == worker) {
@@ -151,7 +174,7 @@ fn check_files(transaction: TransactionId, write: &TableCommit, seen: &mut HashS
 }
 
 fn check_facts(write: &TableCommit, kept_rows: u64) -> Result<()> {
-    let rows_files = write.files.iter().filter(|file| file.kind == FileKind::Rows);
+    let rows_files = write.files.iter().filter(|file| file.kind.counts());
     let rows = rows_files.fold(kept_rows, |rows, file| rows.saturating_add(file.rows));
     if rows != write.facts.rows {
         return invalid(format!(
@@ -159,31 +182,45 @@ fn check_facts(write: &TableCommit, kept_rows: u64) -> Result<()> {
             write.table.name, write.facts.rows
         ));
     }
-    if write.facts.orphans > rows {
+    if write.facts.orphans.max(write.facts.pairs.second_orphans) > rows {
         return invalid(format!("table \"{}\" is said to have more orphans than rows; count again", write.table.name));
+    }
+    // A pair that is missing in one of its two chunks is missing in every answer that is asked there.
+    let of = |kind| write.files.iter().filter(|file| file.kind == kind).map(|file| file.rows).sum::<u64>();
+    let (first, second) = (of(FileKind::FirstOnly), of(FileKind::SecondOnly));
+    if first != second {
+        return invalid(format!(
+            "table \"{}\" has {first} pairs of two chunks in that of the first and {second} in that of the second; \
+             store each in both",
+            write.table.name
+        ));
     }
     Ok(())
 }
 
-// Of the tables as they will be: every child has its director, which is one.
+// Of the tables as they will be: every child, companion and match has its directors, which are such.
 fn check_directors(commit: &Commit, existing: &[(Table, TableFacts)]) -> Result<()> {
     let mut kinds: HashMap<String, (&str, TableKind)> = HashMap::new();
-    let mut children: HashMap<String, (&str, &str)> = HashMap::new();
-    let old = existing.iter().map(|(table, _)| (&table.name, table.kind, &table.director));
-    let new = commit.tables.iter().map(|write| (&write.table.name, write.table.kind, &write.table.director));
-    for (name, kind, director) in old.chain(new) {
+    let mut needed: HashMap<String, (&str, Vec<&str>)> = HashMap::new();
+    let old = existing.iter().map(|(t, _)| (&t.name, t.kind, [&t.director, &t.second_director]));
+    let written = commit.tables.iter().map(|write| &write.table);
+    let new = written.map(|t| (&t.name, t.kind, [&t.director, &t.second_director]));
+    for (name, kind, directors) in old.chain(new) {
         kinds.insert(names::key(name), (name, kind));
-        match director {
-            Some(director) if kind == TableKind::Child => children.insert(names::key(name), (name, director)),
-            _ => children.remove(&names::key(name)),
+        let directors = if needs_director(kind) {
+            directors.into_iter().flatten().map(String::as_str).collect()
+        } else {
+            Vec::new()
         };
+        needed.insert(names::key(name), (name, directors));
     }
-    for (child, director) in children.into_values() {
+    let needed = needed.values().flat_map(|(name, directors)| directors.iter().map(move |director| (name, director)));
+    for (name, director) in needed {
         match kinds.get(&names::key(director)) {
             Some((_, TableKind::Director)) => {}
             Some((_, kind)) => {
                 return invalid(format!(
-                    "table \"{director}\", the director of \"{child}\", is {kind}; a child belongs to a director table"
+                    "table \"{director}\", the director of \"{name}\", is {kind}; a table can only belong to a director"
                 ));
             }
             None => {

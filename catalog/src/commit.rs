@@ -8,7 +8,7 @@ use crate::records::{Column, ColumnStatistics, FileKind, TableFacts, TableKind};
 /// Everything one transaction changes; it becomes visible at once or not at all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
-    /// The cut of the sky: required with the first director or child of a database; later none, or the same.
+    /// The cut of the sky: required with the first partitioned table of a database; later none, or the same.
     pub scheme: Option<SchemeSpec>,
     /// The tables written, each once. Tables of the database that are not named stay as they are.
     pub tables: Vec<TableCommit>,
@@ -51,10 +51,14 @@ pub struct NewTable {
     pub ra_column: Option<String>,
     /// Declination, ICRS degrees, in its declared case.
     pub dec_column: Option<String>,
-    /// A child's director, whatever its case.
+    /// The director of a child or companion and the first one of a match, whatever its case.
     pub director: Option<String>,
-    /// The child's column that holds its director's id, in its declared case.
+    /// The column that holds that director's id, in its declared case.
     pub director_key: Option<String>,
+    /// A match's second director, whatever its case.
+    pub second_director: Option<String>,
+    /// The column that holds the second director's id, in its declared case.
+    pub second_director_key: Option<String>,
     /// One sentence for people.
     pub description: Option<String>,
 }

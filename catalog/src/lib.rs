@@ -24,8 +24,8 @@ pub use job::{Job, JobFailure, JobFilter, JobResult, JobState, JobStep};
 pub use names::{MAX_NAME_BYTES, check_name};
 pub use owner::Owner;
 pub use records::{
-    ChunkFile, Column, ColumnStatistics, Database, Estimated, FileKind, QueryRecord, QueryState, Snapshot, Table,
-    TableFacts, TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity, index_path,
+    ChunkFile, Column, ColumnStatistics, Database, Estimated, FileKind, PairFacts, QueryRecord, QueryState, Snapshot,
+    Table, TableFacts, TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity, index_path,
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};

@@ -30,6 +30,10 @@ pub enum TableKind {
     Director,
     /// Rows that belong to a director's row and live in its chunk (Source).
     Child,
+    /// At most one further row of each director's row, in its chunk (Object_Extra).
+    Companion,
+    /// Pairs of two directors' rows, kept in the chunks of both (RefSrcMatch).
+    Match,
     /// Small, whole on every worker.
     Replicated,
 }
@@ -38,12 +42,24 @@ pub enum TableKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
-    /// The chunk's own rows.
+    /// The chunk's own rows. Of a match table: pairs of two rows of the chunk, or of one and a row that is nowhere.
     Rows,
     /// Copies of rows outside the chunk within the overlap radius of its border.
     Overlap,
     /// Id to chunk, kept at the coordinator.
     DirectorIndex,
+    /// Pairs of a match table whose first row lies in the chunk and whose second lies in another.
+    FirstOnly,
+    /// Copies of pairs whose second row lies in the chunk and whose first lies in another.
+    SecondOnly,
+}
+
+impl FileKind {
+    /// Whether its rows are rows of the table that no other file has.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        matches!(self, FileKind::Rows | FileKind::FirstOnly)
+    }
 }
 
 /// Where a query is in its life.
@@ -105,8 +121,13 @@ macro_rules! words {
 
 pub(crate) use words;
 
-words!(TableKind, "kind of table", { Director => "director", Child => "child", Replicated => "replicated" });
-words!(FileKind, "kind of file", { Rows => "rows", Overlap => "overlap", DirectorIndex => "director_index" });
+words!(TableKind, "kind of table", {
+    Director => "director", Child => "child", Companion => "companion", Match => "match", Replicated => "replicated",
+});
+words!(FileKind, "kind of file", {
+    Rows => "rows", Overlap => "overlap", DirectorIndex => "director_index", FirstOnly => "first_only",
+    SecondOnly => "second_only",
+});
 words!(QueryState, "state of a query", {
     Running => "running", Finished => "finished", Direct => "direct", Failed => "failed", Cancelled => "cancelled",
 });
@@ -147,12 +168,31 @@ pub struct Table {
     pub ra_column: Option<String>,
     /// Declination, ICRS degrees; every director has one.
     pub dec_column: Option<String>,
-    /// A child's director, by its declared name.
+    /// The director of a child or companion and the first one of a match, by its declared name.
     pub director: Option<String>,
-    /// The child's column that holds its director's id.
+    /// The column that holds that director's id.
     pub director_key: Option<String>,
+    /// A match's second director, by its declared name.
+    pub second_director: Option<String>,
+    /// The column that holds the second director's id.
+    pub second_director_key: Option<String>,
     /// One sentence for people.
     pub description: Option<String>,
+}
+
+impl Table {
+    /// The directors it belongs to, each with the column that holds its id.
+    pub fn directors(&self) -> impl Iterator<Item = (&str, &str)> {
+        let first = self.director.as_deref().zip(self.director_key.as_deref());
+        let second = self.second_director.as_deref().zip(self.second_director_key.as_deref());
+        first.into_iter().chain(second)
+    }
+
+    /// Whether its rows lie where those of `director` do, whatever the case of the name.
+    #[must_use]
+    pub fn lies_with(&self, director: &str) -> bool {
+        self.directors().any(|(name, _)| name.eq_ignore_ascii_case(director))
+    }
 }
 
 /// What is known of a column's values in one file, for pruning.
@@ -202,12 +242,25 @@ pub fn index_path(index_dir: &Path, database: &str, table: &str, id: FileId) -> 
 /// What is known of a whole table in one snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableFacts {
-    /// Rows in all, orphans included, overlap not: the sum over its [`FileKind::Rows`] files.
+    /// Rows in all, orphans included, copies not: the sum over files whose kind [`FileKind::counts`].
     pub rows: u64,
-    /// Rows of a child that have no director row.
+    /// Rows of a child or companion that have no director row; pairs of a match that have no first one.
     pub orphans: u64,
     /// Whether one id occurs in two chunks, so that work per id cannot be done per chunk.
     pub ids_span_chunks: bool,
+    /// What else is known of a match.
+    pub pairs: PairFacts,
+}
+
+/// What is known of a match table besides its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairFacts {
+    /// Pairs that have no row of the second director.
+    pub second_orphans: u64,
+    /// Whether one id of the second director occurs in two chunks.
+    pub second_ids_span_chunks: bool,
+    /// Pairs of two chunks of which one row may lie outside the overlap of the other's chunk.
+    pub out_of_reach: u64,
 }
 
 /// A table in one snapshot.

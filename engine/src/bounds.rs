@@ -54,10 +54,10 @@ struct Known {
 }
 
 impl ChunkBounds {
-    /// Collects the statistics of a table's files.
-    pub(crate) fn of(table: &TableSnapshot, schema: &SchemaRef) -> ChunkBounds {
+    /// Collects the statistics of a table's files of some kinds.
+    pub(crate) fn of(table: &TableSnapshot, kinds: &[FileKind], schema: &SchemaRef) -> ChunkBounds {
         let mut files: BTreeMap<ChunkId, Vec<&ChunkFile>> = BTreeMap::new();
-        for file in table.files.iter().filter(|f| f.kind == FileKind::Rows) {
+        for file in table.files.iter().filter(|f| kinds.contains(&f.kind)) {
             files.entry(file.chunk).or_default().push(file);
         }
         let mut columns = HashMap::new();

@@ -14,14 +14,14 @@ use skyflight_catalog::{CatalogStore, SnapshotId};
 use tokio::runtime::Handle;
 
 use crate::dispatch::ChunkDispatcher;
-use crate::fragment::bounded_runtime;
+use crate::fragment::{bounded_runtime, sort_reservation};
 use crate::functions::{AreaSpecRule, IntegerPredicateRule};
 use crate::guard::SqlLimits;
 use crate::own::sees;
 use crate::plan::fold::FoldIntoFragment;
 use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
-use crate::repair::{InSubqueryRule, SetComparisonRule, optimizer_rules};
+use crate::repair::{analyzer_rules, optimizer_rules};
 use crate::session::{Session, SessionOptions};
 use crate::shuffle::{ShuffleConfig, Shuffler};
 use crate::system::SystemTables;
@@ -149,6 +149,7 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     let fragments = state_builder(fragment_config).with_runtime_env(Arc::clone(runtime)).build();
     let session_config = SessionConfig::new()
         .with_target_partitions(config.target_partitions.max(2))
+        .with_sort_spill_reservation_bytes(sort_reservation(config.memory_bytes))
         .with_default_catalog_and_schema(CATALOG, "information_schema")
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)
@@ -164,8 +165,7 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     // Integer predicates become comparisons before types are coerced, which would reject them.
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(IntegerPredicateRule)];
     analyzers.extend(Analyzer::new().rules);
-    analyzers.push(Arc::new(InSubqueryRule));
-    analyzers.push(Arc::new(SetComparisonRule));
+    analyzers.extend(analyzer_rules());
     analyzers.push(Arc::new(AreaSpecRule));
     state_builder(session_config)
         .with_runtime_env(Arc::clone(runtime))

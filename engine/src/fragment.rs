@@ -64,6 +64,7 @@ impl FragmentRuntime {
     pub fn new(config: FragmentConfig) -> Result<Self> {
         let runtime = bounded_runtime(config.memory_bytes, config.spill_dir, config.spill_bytes)?;
         let session = SessionConfig::new().with_target_partitions(1).with_batch_size(config.batch_rows);
+        let session = session.with_sort_spill_reservation_bytes(sort_reservation(config.memory_bytes));
         let state = registry::state_builder(session).with_runtime_env(Arc::clone(&runtime)).build();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem()).map_err(error_of)?;
         let metadata = runtime.cache_manager.get_file_metadata_cache();
@@ -83,6 +84,11 @@ impl FragmentRuntime {
     /// Rows of a batch.
     pub(crate) fn batch_rows(&self) -> usize {
         self.state.config().batch_size()
+    }
+
+    /// Bytes that a sort sets aside for merging what it spilled.
+    pub(crate) fn sort_reservation(&self) -> usize {
+        self.state.config().options().execution.sort_spill_reservation_bytes
     }
 
     /// Decodes a fragment. CPU-bound: run it on the runtime that executes.
@@ -115,6 +121,12 @@ pub(crate) fn bounded_runtime(memory_bytes: usize, spill_dir: PathBuf, spill_byt
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(error_of)
+}
+
+/// Bytes that each of the sorts of a runtime sets aside for merging what it spilled: DataFusion's 10 MiB, or
+/// less where a few sorts at once would not leave any memory to sort in.
+pub(crate) fn sort_reservation(memory_bytes: usize) -> usize {
+    (memory_bytes / 32).min(10 << 20)
 }
 
 /// One table that a fragment reads.
@@ -339,11 +351,15 @@ pub fn error_of(error: DataFusionError) -> EngineError {
             Ok(own) => *own,
             Err(other) => match other.downcast::<DataFusionError>() {
                 Ok(nested) => error_of(*nested),
+                // A pattern written in the query, which comes without a type of its own.
+                Err(other) if other.to_string().contains("regex parse error") => {
+                    EngineError::Invalid(other.to_string())
+                }
                 Err(other) => EngineError::Internal(other.to_string()),
             },
         },
         DataFusionError::SQL(ref inner, _) => EngineError::Syntax(inner.to_string()),
-        DataFusionError::Plan(message) => EngineError::Invalid(message),
+        DataFusionError::Plan(message) => EngineError::Invalid(without_fault(message)),
         DataFusionError::SchemaError(inner, _) => EngineError::Invalid(schema_mistake(&inner)),
         DataFusionError::Configuration(message) => EngineError::Invalid(message),
         DataFusionError::NotImplemented(message) => EngineError::Unsupported(message),
@@ -361,6 +377,15 @@ pub fn error_of(error: DataFusionError) -> EngineError {
         DataFusionError::ObjectStore(inner) => EngineError::Corrupt(format!("a chunk file cannot be read: {inner}")),
         DataFusionError::IoError(inner) => EngineError::Internal(inner.to_string()),
         other => EngineError::Internal(text(&other)),
+    }
+}
+
+/// DataFusion reports arguments that a function does not take together with a fault of its own that is
+/// none; what follows tells the user all.
+fn without_fault(message: String) -> String {
+    match message.find("No function matches") {
+        Some(start) if message.starts_with("Internal error:") => message[start..].to_owned(),
+        _ => message,
     }
 }
 
@@ -383,7 +408,8 @@ fn error_of_shared(error: &DataFusionError) -> EngineError {
         },
         DataFusionError::ResourcesExhausted(message) => EngineError::ResourceExhausted(message.clone()),
         DataFusionError::ArrowError(inner, _) => EngineError::Invalid(inner.to_string()),
-        DataFusionError::Execution(message) | DataFusionError::Plan(message) => EngineError::Invalid(message.clone()),
+        DataFusionError::Execution(message) => EngineError::Invalid(message.clone()),
+        DataFusionError::Plan(message) => EngineError::Invalid(without_fault(message.clone())),
         other => EngineError::Internal(other.strip_backtrace()),
     }
 }

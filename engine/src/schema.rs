@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::DFSchema;
-use skyflight_catalog::{Column, Table, TableKind};
+use skyflight_catalog::{Column, Table};
 
 use crate::engine::CATALOG;
 use crate::{EngineError, Result};
@@ -40,7 +40,7 @@ fn field(table: &Table, column: &Column) -> Result<Field> {
         Some("ra")
     } else if is(&table.dec_column) {
         Some("dec")
-    } else if is(&table.director_key) && table.kind == TableKind::Child {
+    } else if table.directors().any(|(_, key)| key == column.name) {
         Some("director_key")
     } else if is(&table.id_column) {
         Some("id")

@@ -39,6 +39,7 @@ use crate::own::own_database;
 use crate::parameters::{Described, bind, infer, nulls};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error, is_volatile};
 use crate::plan::sequence::SequenceExec;
+use crate::repair::write_out;
 use crate::schema::{client_schema, client_schema_of};
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
@@ -152,6 +153,7 @@ impl Session {
             statement = parse_numbered(LIST_DATABASES, limits)?.0;
         }
         let whole_job = whole_job(&statement, sql);
+        write_out(&mut statement)?;
         let jobs = find_jobs(&mut statement)?;
         let system = self.system(&jobs).await?;
         names::resolve(&mut statement, &self.names(system.as_deref()))?;

@@ -76,9 +76,54 @@ pub(crate) struct SkyTable {
     pub(crate) bounds: ChunkBounds,
     /// What is known of the whole table, without overlap.
     pub(crate) statistics: Statistics,
-    /// For a child: no director row came or moved after its rows were placed beside it. A child
-    /// out of step is still read right, but its joins run in the merge plan.
+    /// For what lies with a director: no director row came or moved after its rows were placed beside
+    /// it. A table out of step is still read right, but its joins run in the merge plan.
     pub(crate) in_step: bool,
+    /// What else there is to know of a match.
+    pub(crate) pairs: Option<PairView>,
+}
+
+/// A match as seen from one of its directors: each pair once, in the chunk where that director's row
+/// lies. To this director a match is as a child.
+#[derive(Debug)]
+pub(crate) struct PairView {
+    pub(crate) side: PairSide,
+    /// The same match seen from the second director; none where this is it.
+    pub(crate) from_second: Option<Arc<SkyTable>>,
+    /// Whether of each pair the other director's row, where there is one, lies in the chunk or in its overlap.
+    pub(crate) reaches_other: bool,
+}
+
+/// One of the two directors of a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PairSide {
+    First,
+    Second,
+}
+
+impl PairSide {
+    /// The files that hold each pair once, in the chunk of this side's row.
+    fn files(self) -> [FileKind; 2] {
+        match self {
+            PairSide::First => [FileKind::Rows, FileKind::FirstOnly],
+            PairSide::Second => [FileKind::Rows, FileKind::SecondOnly],
+        }
+    }
+
+    fn other(self) -> PairSide {
+        match self {
+            PairSide::First => PairSide::Second,
+            PairSide::Second => PairSide::First,
+        }
+    }
+
+    /// The name of the director on this side, and the column that holds its id.
+    fn director(self, table: &Table) -> Option<(&str, &str)> {
+        match self {
+            PairSide::First => table.director.as_deref().zip(table.director_key.as_deref()),
+            PairSide::Second => table.second_director.as_deref().zip(table.second_director_key.as_deref()),
+        }
+    }
 }
 
 impl SnapshotIndex {
@@ -93,8 +138,9 @@ impl SnapshotIndex {
         let mut workers = WorkerNumbers::default();
         let mut entries = Vec::with_capacity(snapshot.tables.len());
         for table in &snapshot.tables {
-            let rows = table_chunks(table, FileKind::Rows, &mut workers);
-            entries.push((rows, table_chunks(table, FileKind::Overlap, &mut workers)));
+            let mut chunks = |kinds: [FileKind; 2]| table_chunks(table, kinds, &mut workers);
+            let [first, second] = [PairSide::First, PairSide::Second].map(|side| chunks(side.files()));
+            entries.push([first, second, chunks([FileKind::Overlap; 2])]);
         }
         let database = Arc::new(DatabaseIndex {
             name: snapshot.database.name.clone(),
@@ -105,24 +151,19 @@ impl SnapshotIndex {
         let indexes = director_indexes(snapshot, index_dir);
         let mut tables = Vec::with_capacity(entries.len());
         let mut names = NameDatabase { name: database.name.clone(), tables: Vec::new() };
-        for (table, (chunks, overlap)) in snapshot.tables.iter().zip(entries) {
+        for (table, [chunks, from_second, overlap]) in snapshot.tables.iter().zip(entries) {
             let schema = arrow_schema(&table.table)?;
             names.tables.push(Arc::new(NameTable {
                 name: table.table.name.clone(),
                 columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
             }));
-            let in_step = in_step(snapshot, table);
-            let bounds = ChunkBounds::of(table, &schema).with_index(id_index(table, in_step, &indexes));
-            tables.push(Arc::new(SkyTable {
-                database: Arc::clone(&database),
-                table: table.table.clone(),
-                facts: table.facts,
-                statistics: bounds.whole(&schema),
-                bounds,
-                schema,
-                chunks,
-                overlap,
-                in_step,
+            let view = TableView { snapshot, table, database: &database, schema: &schema, indexes: &indexes };
+            tables.push(Arc::new(match table.table.kind {
+                TableKind::Match => {
+                    let second = view.pairs(PairSide::Second, from_second, None);
+                    view.pairs(PairSide::First, chunks, Some(Arc::new(second)))
+                }
+                _ => view.table(PairSide::First, table.facts, chunks, overlap),
             }));
         }
         Ok(SnapshotIndex { database, tables, names: Arc::new(names) })
@@ -152,9 +193,13 @@ impl WorkerNumbers {
     }
 }
 
-fn table_chunks(table: &TableSnapshot, kind: FileKind, workers: &mut WorkerNumbers) -> BTreeMap<ChunkId, ChunkEntry> {
+fn table_chunks(
+    table: &TableSnapshot,
+    kinds: [FileKind; 2],
+    workers: &mut WorkerNumbers,
+) -> BTreeMap<ChunkId, ChunkEntry> {
     let mut chunks: BTreeMap<ChunkId, ChunkEntry> = BTreeMap::new();
-    for file in table.files.iter().filter(|f| f.kind == kind) {
+    for file in table.files.iter().filter(|f| kinds.contains(&f.kind)) {
         let mut holders: Vec<u16> = file.workers.iter().map(|w| workers.of(w)).collect();
         holders.sort_unstable();
         let entry = chunks.entry(file.chunk).or_default();
@@ -176,25 +221,86 @@ fn table_chunks(table: &TableSnapshot, kind: FileKind, workers: &mut WorkerNumbe
 
 /// First and last transaction that wrote rows of a table; `None` when it is empty.
 fn written(table: &TableSnapshot) -> Option<(TransactionId, TransactionId)> {
-    let rows = table.files.iter().filter(|f| f.kind == FileKind::Rows);
+    let rows = table.files.iter().filter(|f| f.kind.counts());
     rows.map(|f| f.id.transaction()).fold(None, |seen, t| match seen {
         None => Some((t, t)),
         Some((first, last)) => Some((first.min(t), last.max(t))),
     })
 }
 
-fn in_step(snapshot: &Snapshot, child: &TableSnapshot) -> bool {
-    if child.table.kind != TableKind::Child {
-        return true;
-    }
-    let director = snapshot.tables.iter().find(|t| Some(&t.table.name) == child.table.director.as_ref());
-    let Some(director) = director else { return false };
+/// Whether a table that lies with a director lies where that director's rows are. `orphans` are those it had
+/// of that director.
+fn in_step(snapshot: &Snapshot, child: &TableSnapshot, director: &str, orphans: u64) -> bool {
+    let Some(director) = snapshot.tables.iter().find(|t| t.table.name == director) else { return false };
     match (written(director), written(child)) {
-        (Some((first, last)), Some((child_first, _))) => {
-            first <= child_first && (last <= child_first || child.facts.orphans == 0)
-        }
+        (Some((first, last)), Some((child_first, _))) => first <= child_first && (last <= child_first || orphans == 0),
         (None, Some(_)) => false,
         (_, None) => true,
+    }
+}
+
+/// Whether the other director of a match is as it was when each pair was found to reach it.
+fn reaches(snapshot: &Snapshot, pairs: &TableSnapshot, other: &str) -> bool {
+    let director = snapshot.tables.iter().find(|t| t.table.name == other);
+    let unchanged = director.is_some_and(|director| match (written(director), written(pairs)) {
+        (Some((_, last)), Some((pairs_first, _))) => last <= pairs_first,
+        _ => true,
+    });
+    let whole = director.is_some_and(|director| !director.facts.ids_span_chunks);
+    pairs.facts.pairs.out_of_reach == 0 && unchanged && whole
+}
+
+/// What a [`SkyTable`] is made of.
+struct TableView<'a> {
+    snapshot: &'a Snapshot,
+    table: &'a TableSnapshot,
+    database: &'a Arc<DatabaseIndex>,
+    schema: &'a SchemaRef,
+    indexes: &'a HashMap<String, Arc<DirectorIndex>>,
+}
+
+impl TableView<'_> {
+    fn table(
+        &self,
+        side: PairSide,
+        facts: TableFacts,
+        chunks: BTreeMap<ChunkId, ChunkEntry>,
+        overlap: BTreeMap<ChunkId, ChunkEntry>,
+    ) -> SkyTable {
+        let director = side.director(&self.table.table);
+        let in_step = director.is_none_or(|(name, _)| in_step(self.snapshot, self.table, name, facts.orphans));
+        let index = id_index(&self.table.table, director, in_step && facts.orphans == 0, self.indexes);
+        let bounds = ChunkBounds::of(self.table, &side.files(), self.schema).with_index(index);
+        SkyTable {
+            database: Arc::clone(self.database),
+            table: self.table.table.clone(),
+            facts,
+            statistics: bounds.whole(self.schema),
+            bounds,
+            schema: Arc::clone(self.schema),
+            chunks,
+            overlap,
+            in_step,
+            pairs: None,
+        }
+    }
+
+    /// A match as seen from one side.
+    fn pairs(
+        &self,
+        side: PairSide,
+        chunks: BTreeMap<ChunkId, ChunkEntry>,
+        from_second: Option<Arc<SkyTable>>,
+    ) -> SkyTable {
+        let mut facts = self.table.facts;
+        if side == PairSide::Second {
+            facts.orphans = facts.pairs.second_orphans;
+            facts.ids_span_chunks = facts.pairs.second_ids_span_chunks;
+        }
+        let other = side.other().director(&self.table.table);
+        let reaches_other = other.is_some_and(|(name, _)| reaches(self.snapshot, self.table, name));
+        let table = self.table(side, facts, chunks, BTreeMap::new());
+        SkyTable { pairs: Some(PairView { side, from_second, reaches_other }), ..table }
     }
 }
 
@@ -209,20 +315,23 @@ fn director_indexes(snapshot: &Snapshot, index_dir: Option<&Path>) -> HashMap<St
 }
 
 /// The index that knows in which chunks rows of the table with an id lie, and the column of that id.
+/// `complete` tells whether each row of a table with a director lies beside a row of it.
 fn id_index(
-    table: &TableSnapshot,
-    in_step: bool,
+    table: &Table,
+    director: Option<(&str, &str)>,
+    complete: bool,
     indexes: &HashMap<String, Arc<DirectorIndex>>,
 ) -> Option<(String, Arc<DirectorIndex>)> {
-    let (column, director) = match table.table.kind {
-        TableKind::Director => (table.table.id_column.clone()?, &table.table.name),
+    let (column, director) = match table.kind {
+        TableKind::Director => (table.id_column.as_deref()?, table.name.as_str()),
         // Orphans lie where no director row does.
-        TableKind::Child if table.facts.orphans == 0 && in_step => {
-            (table.table.director_key.clone()?, table.table.director.as_ref()?)
+        TableKind::Child | TableKind::Companion | TableKind::Match if complete => {
+            let (director, key) = director?;
+            (key, director)
         }
-        TableKind::Child | TableKind::Replicated => return None,
+        TableKind::Child | TableKind::Companion | TableKind::Match | TableKind::Replicated => return None,
     };
-    Some((column, Arc::clone(indexes.get(director)?)))
+    Some((column.to_owned(), Arc::clone(indexes.get(director)?)))
 }
 
 impl SkyTable {
@@ -270,6 +379,7 @@ impl SkyTable {
             table: self.table.name.clone(),
             replicated: self.is_replicated(),
             overlap: false,
+            side: self.side(),
             table_schema: Arc::clone(&self.schema),
             projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
             predicate,
@@ -300,9 +410,23 @@ impl SkyTable {
     pub(crate) fn locality_key(&self) -> Option<(&str, &str)> {
         match self.table.kind {
             TableKind::Director => Some((self.table.id_column.as_deref()?, &self.table.name)),
-            TableKind::Child => Some((self.table.director_key.as_deref()?, self.table.director.as_deref()?)),
+            TableKind::Child | TableKind::Companion | TableKind::Match => {
+                let (director, key) = self.side().director(&self.table)?;
+                Some((key, director))
+            }
             TableKind::Replicated => None,
         }
+    }
+
+    /// Of a match, the column that holds the id of the director it is not seen from, and that director.
+    pub(crate) fn other_key(&self) -> Option<(&str, &str)> {
+        let (director, key) = self.pairs.as_ref()?.side.other().director(&self.table)?;
+        Some((key, director))
+    }
+
+    /// The director that the table is seen from.
+    pub(crate) fn side(&self) -> PairSide {
+        self.pairs.as_ref().map_or(PairSide::First, |pairs| pairs.side)
     }
 }
 

@@ -106,7 +106,8 @@ impl Courier {
         file: &WrittenFile,
     ) -> std::result::Result<(), tonic::Status> {
         let kind = match label.kind {
-            FileKind::Rows => skyflight_proto::FileKind::Rows,
+            // Pairs belong to either chunk as its rows do; which of them a scan reads the coordinator says.
+            FileKind::Rows | FileKind::FirstOnly | FileKind::SecondOnly => skyflight_proto::FileKind::Rows,
             FileKind::Overlap => skyflight_proto::FileKind::Overlap,
             FileKind::DirectorIndex => return Err(tonic::Status::invalid_argument("an index is no chunk file")),
         };

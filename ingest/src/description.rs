@@ -23,12 +23,18 @@ pub struct TableDescription {
     /// The column that identifies a row; required for a director.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// A child's director table.
+    /// The director table of a child or companion, and the first one of a match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub director: Option<String>,
-    /// The child's column that holds its director's id.
+    /// The column that holds that director's id. In a companion no id occurs twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub director_key: Option<String>,
+    /// A match's second director table; it may be the first one again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_director: Option<String>,
+    /// The column that holds the second director's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_director_key: Option<String>,
     /// One sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -236,6 +242,8 @@ impl TableDescription {
             id: None,
             director: None,
             director_key: None,
+            second_director: None,
+            second_director_key: None,
             description: None,
             rejects: None,
             position: None,
@@ -297,15 +305,31 @@ impl TableDescription {
                     return Err("a director needs `[position]` with `ra` and `dec`".into());
                 }
             }
-            TableKind::Child => {
+            TableKind::Child | TableKind::Companion | TableKind::Match => {
                 if self.director.is_none() || self.director_key.is_none() {
-                    return Err("a child needs `director` (a table) and `director_key` (a column of this table)".into());
+                    let kind = self.kind;
+                    return Err(format!(
+                        "a {kind} needs `director` (a table) and `director_key` (a column of this table)"
+                    ));
                 }
             }
             TableKind::Replicated => {}
         }
-        if self.kind != TableKind::Child && (self.director.is_some() || self.director_key.is_some()) {
+        let of_one = self.director.is_some() || self.director_key.is_some();
+        if matches!(self.kind, TableKind::Director | TableKind::Replicated) && of_one {
             return Err(format!("`director` and `director_key` belong to a child, not to a {} table", self.kind));
+        }
+        let of_two = self.second_director.is_some() || self.second_director_key.is_some();
+        if self.kind == TableKind::Match && (self.second_director.is_none() || self.second_director_key.is_none()) {
+            return Err(
+                "a match needs `second_director` (a table) and `second_director_key` (a column of this table)".into()
+            );
+        }
+        if self.kind != TableKind::Match && of_two {
+            return Err(format!(
+                "`second_director` and `second_director_key` belong to a match, not to a {} table",
+                self.kind
+            ));
         }
         if self.kind != TableKind::Director && self.scheme.is_some() {
             return Err(format!("`[scheme]` belongs to a director, not to a {} table", self.kind));

@@ -1,16 +1,16 @@
 //! The story of an ingest: open a transaction, remove what earlier ones left, load each table, commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use skyflight_catalog::{
-    ABANDONED_AFTER_MS, CatalogError, CatalogStore, Commit, CommitMode, Database, FileKind, NewFile, Owner, Snapshot,
-    TableCommit, TableFacts, TableKind, TransactionId, Worker, index_path,
+    ABANDONED_AFTER_MS, CatalogError, CatalogStore, Commit, CommitMode, Database, FileKind, NewFile, Owner, PairFacts,
+    Snapshot, TableCommit, TableFacts, TableKind, TransactionId, Worker, index_path,
 };
 use skyflight_proto::ClusterKeys;
-use skyflight_sky::{SchemeSpec, adaptive_cells};
+use skyflight_sky::{ChunkId, SchemeSpec, adaptive_cells};
 use tokio::task::JoinSet;
 
 use crate::delivery::{Courier, unix_ms};
@@ -22,7 +22,7 @@ use crate::load::{Loading, LoadingParts, Routed, TableInput, index_record, store
 use crate::placement::{Placement, load};
 use crate::progress::{NoProgress, ProgressSink};
 use crate::request::{IngestReport, IngestRequest, TableReport};
-use crate::route::{count_positions, route_child, route_director, route_replicated};
+use crate::route::{count_positions, route_child, route_director, route_match, route_replicated};
 use crate::threads::{Stop, StopOnDrop};
 
 /// How often the transaction shows that it is alive.
@@ -156,6 +156,7 @@ async fn load_table(
 ) -> Result<(TableCommit, TableReport)> {
     let mut index_files = Vec::new();
     let mut ids_span_chunks = false;
+    let mut second_ids_span_chunks = false;
     let routed: Routed = match table.input.schema.kind {
         TableKind::Director => {
             let (routed, index, written) = load_director(loading, table, base).await?;
@@ -164,32 +165,40 @@ async fn load_table(
             indexes.insert(table.name().to_ascii_lowercase(), index);
             routed
         }
-        TableKind::Child => {
+        TableKind::Child | TableKind::Companion => {
             let director = table.input.description.director.clone().unwrap_or_default();
-            let known = indexes.get(&director.to_ascii_lowercase()).cloned();
-            let index = match known {
-                Some(index) => index,
-                None => existing_index(&loading.index_dir, &loading.database, base, &director)?,
-            };
+            let index = index_of(loading, base, indexes, &director)?;
             ids_span_chunks = director_spans(base, commits, &director);
             let (loading, table) = (Arc::clone(loading), Arc::clone(table));
             blocking("read a child", move || route_child(&loading, &table, &index)).await?
+        }
+        TableKind::Match => {
+            let first = table.input.description.director.clone().unwrap_or_default();
+            let second = table.input.description.second_director.clone().unwrap_or_default();
+            let pair = [index_of(loading, base, indexes, &first)?, index_of(loading, base, indexes, &second)?];
+            ids_span_chunks = director_spans(base, commits, &first);
+            second_ids_span_chunks = director_spans(base, commits, &second);
+            let (loading, table) = (Arc::clone(loading), Arc::clone(table));
+            blocking("read a match", move || route_match(&loading, &table, [&pair[0], &pair[1]])).await?
         }
         TableKind::Replicated => {
             let (loading, table) = (Arc::clone(loading), Arc::clone(table));
             blocking("read a replicated table", move || route_replicated(&loading, &table)).await?
         }
     };
-    let (orphans, rejected) = (routed.orphans, routed.rejected);
+    let (orphans, pairs) = (routed.orphans, routed.pairs);
+    let (incomplete, rejected) = (routed.incomplete, routed.rejected);
     let mut files = store_table(loading, table, routed).await?;
-    let sum = |kind| files.iter().filter(|file: &&NewFile| file.kind == kind).map(|file| file.rows).sum::<u64>();
+    let sum =
+        |counts: bool| files.iter().filter(|file| file.kind.counts() == counts).map(|file| file.rows).sum::<u64>();
+    let chunks: BTreeSet<ChunkId> = files.iter().filter(|file| file.kind.counts()).map(|file| file.chunk).collect();
     let report = TableReport {
         table: table.name().to_owned(),
-        rows: sum(FileKind::Rows),
-        overlap_rows: sum(FileKind::Overlap),
-        orphans,
+        rows: sum(true),
+        overlap_rows: sum(false),
+        orphans: incomplete,
         rejected,
-        chunks: files.iter().filter(|file| file.kind == FileKind::Rows).count() as u64,
+        chunks: chunks.len() as u64,
     };
     files.append(&mut index_files);
     let kept = base.and_then(|base| base.table(table.name())).filter(|_| table.mode == CommitMode::Append);
@@ -198,6 +207,11 @@ async fn load_table(
         rows: kept.rows + report.rows,
         orphans: kept.orphans + orphans,
         ids_span_chunks: ids_span_chunks || kept.ids_span_chunks,
+        pairs: PairFacts {
+            second_orphans: kept.pairs.second_orphans + pairs.second_orphans,
+            second_ids_span_chunks: second_ids_span_chunks || kept.pairs.second_ids_span_chunks,
+            out_of_reach: kept.pairs.out_of_reach + pairs.out_of_reach,
+        },
     };
     let declared = table.input.schema.declare(&table.input.description);
     Ok((TableCommit { table: declared, mode: table.mode, facts, files }, report))
@@ -247,7 +261,8 @@ async fn spans(
     index: &DirectorIndex,
 ) -> Result<bool> {
     let children = base.into_iter().flat_map(|base| &base.tables).filter(|child| {
-        child.table.director.as_deref().is_some_and(|director| director.eq_ignore_ascii_case(table.name()))
+        // A pair that lacks a row is out of step with the director from then on, and nothing else is.
+        child.table.kind != TableKind::Match && child.table.lies_with(table.name())
     });
     for child in children {
         let replaced = tables
@@ -266,6 +281,19 @@ fn director_spans(base: Option<&Snapshot>, commits: &[TableCommit], director: &s
     let new = commits.iter().find(|commit| commit.table.name.eq_ignore_ascii_case(director));
     let old = || base.and_then(|base| base.table(director)).map(|table| table.facts);
     new.map(|commit| commit.facts).or_else(old).is_some_and(|facts| facts.ids_span_chunks)
+}
+
+/// The index of a director, loaded just now or earlier.
+fn index_of(
+    loading: &Loading,
+    base: Option<&Snapshot>,
+    indexes: &HashMap<String, DirectorIndex>,
+    director: &str,
+) -> Result<DirectorIndex> {
+    match indexes.get(&director.to_ascii_lowercase()) {
+        Some(index) => Ok(index.clone()),
+        None => existing_index(&loading.index_dir, &loading.database, base, director),
+    }
 }
 
 /// The index of a director that is in the database.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
-use skyflight_catalog::{CommitMode, FileId, FileKind, NewFile, Table, TableKind, TransactionId, Worker, index_path};
+use skyflight_catalog::{
+    CommitMode, FileId, FileKind, NewFile, PairFacts, Table, TableKind, TransactionId, Worker, index_path,
+};
 use skyflight_sky::{ChunkId, Scheme};
 use tokio::sync::mpsc;
 
@@ -169,7 +171,8 @@ impl TableInput {
     fn layout(&self, sub_chunk_first: bool) -> FileLayout {
         let schema = &self.input.schema;
         let name = |at: Option<usize>| at.and_then(|at| schema.columns.get(at)).map(|column| column.name.clone());
-        let ids: Vec<String> = [name(schema.id), name(schema.director_key)].into_iter().flatten().collect();
+        let ids = [schema.id, schema.director_key, schema.second_director_key];
+        let ids: Vec<String> = ids.into_iter().filter_map(name).collect();
         let keys = [name(schema.ra), name(schema.dec)].into_iter().flatten().collect();
         let by_cell = schema.kind != TableKind::Replicated && !sub_chunk_first;
         FileLayout::new(schema.stored(), ids, keys, by_cell.then(|| HEALPIX_COLUMN.to_owned()))
@@ -181,8 +184,19 @@ impl TableInput {
 pub(crate) struct Routed {
     /// Its rows and overlap rows, by file.
     pub(crate) area: SpillArea,
+    /// Rows that lack the director's row, the first one of a pair.
     pub(crate) orphans: u64,
+    /// Rows that lack a director's row, either one of a pair.
+    pub(crate) incomplete: u64,
+    pub(crate) pairs: PairFacts,
     pub(crate) rejected: u64,
+}
+
+impl Routed {
+    /// Rows that all have what they need.
+    pub(crate) fn whole(area: SpillArea, rejected: u64) -> Routed {
+        Routed { area, orphans: 0, incomplete: 0, pairs: PairFacts::default(), rejected }
+    }
 }
 
 /// Turns what was routed into chunk files on workers. Gives the files in the order of their chunks.
@@ -274,12 +288,12 @@ fn build_file(
 }
 
 /// Columns of a spilled row after the user's: `_healpix_29`, sub-chunk, row number. Rows are sorted by
-/// sub-chunk (zero where the scheme does not sort by it), then cell, then their order in the input; overlap rows
-/// without the sub-chunk, which is one of another chunk.
+/// sub-chunk (zero where the scheme does not sort by it), then cell, then their order in the input; copies of rows
+/// of another chunk without the sub-chunk, which is one of that.
 fn sort_keys(kind: FileKind, width: usize) -> Vec<usize> {
     match kind {
-        FileKind::Rows | FileKind::DirectorIndex => vec![width + 1, width, width + 2],
-        FileKind::Overlap => vec![width, width + 2],
+        FileKind::Rows | FileKind::FirstOnly | FileKind::DirectorIndex => vec![width + 1, width, width + 2],
+        FileKind::Overlap | FileKind::SecondOnly => vec![width, width + 2],
     }
 }
 

@@ -77,9 +77,9 @@ pub struct TableReport {
     pub table: String,
     /// Rows stored.
     pub rows: u64,
-    /// Copies of rows stored in the overlap of other chunks.
+    /// Copies of rows stored in other chunks too: a director's in their overlap, pairs in that of the second row.
     pub overlap_rows: u64,
-    /// Of `rows`, those of a child without a director row.
+    /// Of `rows`, those that lack a director row; pairs that lack one or both.
     pub orphans: u64,
     /// Rows left out, and written to the rejects file.
     pub rejected: u64,
@@ -125,13 +125,13 @@ impl IngestRequest {
         Ok(())
     }
 
-    /// Opens the inputs and finds their schemas: directors first, then children, then the others.
+    /// Opens the inputs and finds their schemas: directors first, then what belongs to them, then the others.
     pub(crate) fn open(&self, base: Option<&Snapshot>) -> Result<Vec<TableInput>> {
         let shared = self.rejects.as_deref().map(RejectsFile::create).transpose()?.map(Arc::new);
         let mut sources: Vec<&TableSource> = self.tables.iter().collect();
         sources.sort_by_key(|source| match source.description.kind {
             TableKind::Director => 0,
-            TableKind::Child => 1,
+            TableKind::Child | TableKind::Companion | TableKind::Match => 1,
             TableKind::Replicated => 2,
         });
         let mut tables = Vec::with_capacity(sources.len());
@@ -158,7 +158,7 @@ impl IngestRequest {
                 existing.kind, description.kind
             )));
         }
-        if let Some(director) = &description.director {
+        for director in [&description.director, &description.second_director].into_iter().flatten() {
             let kind = given(director).map(|source| source.description.kind);
             let kind = kind.or_else(|| base.and_then(|base| base.table(director)).map(|table| table.table.kind));
             if kind != Some(TableKind::Director) {
@@ -174,9 +174,8 @@ impl IngestRequest {
         }
         // Children lie where their directors lay; without them a join in the chunk would lose rows.
         for child in base.into_iter().flat_map(|base| &base.tables) {
-            let is_child = child.table.director.as_deref().is_some_and(|director| director.eq_ignore_ascii_case(name));
             let replaced = given(&child.table.name).is_some_and(|source| source.mode == CommitMode::Replace);
-            if is_child && !replaced {
+            if child.table.lies_with(name) && !replaced {
                 return Err(description.error(format!(
                     "the rows of {0} lie where those of {name} lie; replace {0} in the same ingest",
                     child.table.name
@@ -214,7 +213,10 @@ fn adopt(schema: &mut TableSchema, table: &Table, source: &TableSource) -> Resul
     schema.table.clone_from(&table.name);
     let find =
         |name: &Option<String>| name.as_ref().and_then(|name| schema.columns.iter().position(|c| c.name == *name));
-    let roles = [find(&table.id_column), find(&table.ra_column), find(&table.dec_column), find(&table.director_key)];
-    [schema.id, schema.ra, schema.dec, schema.director_key] = roles;
+    schema.id = find(&table.id_column);
+    schema.ra = find(&table.ra_column);
+    schema.dec = find(&table.dec_column);
+    schema.director_key = find(&table.director_key);
+    schema.second_director_key = find(&table.second_director_key);
     Ok(())
 }

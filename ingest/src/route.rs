@@ -1,11 +1,17 @@
-//! Rows find their chunks: directors by position, children by their director, replicated tables everywhere.
+//! Rows find their chunks: directors by position, children by their director, pairs by both of theirs, replicated
+//! tables everywhere.
+
+mod pairs;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt64Type};
+use skyflight_catalog::{PairFacts, TableKind};
 use skyflight_sky::{ChunkId, Degrees, DensityMap, Position, Scheme};
+
+pub(crate) use pairs::route_match;
 
 use crate::accept::{Acceptance, degrees, usable_positions};
 use crate::director_index::{
@@ -92,7 +98,7 @@ pub(crate) fn route_director(loading: &Loading, table: &TableInput) -> Result<(R
         },
     )?;
     let rejected = bad.count.load(Ordering::Relaxed);
-    Ok((Routed { area, orphans: 0, rejected }, ids))
+    Ok((Routed::whole(area, rejected), ids))
 }
 
 /// Routes the rows of a table that is whole on every worker.
@@ -117,32 +123,67 @@ pub(crate) fn route_replicated(loading: &Loading, table: &TableInput) -> Result<
         },
         |mut router| router.flush(),
     )?;
-    Ok(Routed { area, orphans: 0, rejected: bad.count.load(Ordering::Relaxed) })
+    Ok(Routed::whole(area, bad.count.load(Ordering::Relaxed)))
 }
 
-/// Routes a child's rows to the chunks of their directors. Where the index is larger than its share of memory,
-/// the rows are first parted by id like the index, and the parts joined one after the other.
+/// Routes the rows of a child or companion to the chunks of their directors.
 pub(crate) fn route_child(loading: &Loading, table: &TableInput, index: &DirectorIndex) -> Result<Routed> {
-    let part_rows = (loading.budget.lookup() / bytes_per_id(&index.id_type)).max(1_000);
-    let (starts, lowest) = index.parts(part_rows, &loading.stop)?;
+    let (starts, lowest) = index.parts(part_rows(loading, index), &loading.stop)?;
     let child = ChildRoutes::new(loading, table, index, lowest)?;
     let area = chunk_area(loading, &table.input.schema)?;
+    let rejected = route_by_index(loading, table, index, &starts, &child, &area)?;
+    let orphans = child.orphans.load(Ordering::Relaxed);
+    Ok(Routed { area, orphans, incomplete: orphans, pairs: PairFacts::default(), rejected })
+}
+
+/// What becomes of rows once the part of an index that may know their ids is in memory.
+trait ByIndex: Sync {
+    /// The rows' ids as the index has them; null where no id of that type is the same.
+    fn ids(&self, rows: &RecordBatch) -> Result<ArrayRef>;
+
+    /// Sends the rows on.
+    fn route(
+        &self,
+        lookup: &Lookup,
+        router: &mut Router<'_>,
+        area: &SpillArea,
+        rows: &RecordBatch,
+        numbers: UInt64Array,
+    ) -> Result<()>;
+}
+
+/// Entries of an index that are held in memory at once.
+fn part_rows(loading: &Loading, index: &DirectorIndex) -> usize {
+    (loading.budget.lookup() / bytes_per_id(&index.id_type)).max(1_000)
+}
+
+/// Reads a table and routes its rows by their ids into `area`; gives how many were rejected. Where the index is
+/// larger than its share of memory, the rows are first parted by id like the index, and the parts joined one
+/// after the other.
+fn route_by_index(
+    loading: &Loading,
+    table: &TableInput,
+    index: &DirectorIndex,
+    starts: &[Id<'static>],
+    routes: &dyn ByIndex,
+    area: &SpillArea,
+) -> Result<u64> {
     let bad = table.bad_rows();
     let acceptance = Acceptance::new(&table.input, &bad);
     let units = begin(loading, table)?;
     if starts.len() <= 1 {
-        index.each_part(&starts, &loading.stop, &mut |_, lookup| {
+        index.each_part(starts, &loading.stop, &mut |_, lookup| {
             share_out(
-                "read a child",
+                "read rows of a director",
                 loading.threads,
                 &loading.stop,
                 units.clone(),
-                |thread| Ok(Router::new(&area, thread, loading.budget.router())),
+                |thread| Ok(Router::new(area, thread, loading.budget.router())),
                 |router, unit| {
                     table.input.read(&unit, None, &loading.stop, &mut |read| {
                         let batch = acceptance.accept(read)?;
                         loading.progress.rows(batch.rows.num_rows() as u64);
-                        child.route(&lookup, router, &area, &batch.rows, batch.numbers.into())
+                        routes.route(&lookup, router, area, &batch.rows, batch.numbers.into())
                     })
                 },
                 |mut router| router.flush(),
@@ -150,19 +191,24 @@ pub(crate) fn route_child(loading: &Loading, table: &TableInput, index: &Directo
             .map(|_| ())
         })?;
     } else {
-        let parts = part_children(loading, table, &child, &starts, units, &acceptance)?;
-        join_parts(loading, index, &child, &starts, &parts, &area)?;
+        let parts = part_by_id(loading, table, routes, starts, units, &acceptance)?;
+        join_parts(loading, index, routes, starts, &parts, area)?;
         parts.remove();
     }
-    let orphans = child.orphans.load(Ordering::Relaxed);
-    Ok(Routed { area, orphans, rejected: bad.count.load(Ordering::Relaxed) })
+    Ok(bad.count.load(Ordering::Relaxed))
 }
 
-/// Spills a child's rows by the part of the index their director is in.
-fn part_children(
+/// The number of the part that an id is in, or would be in; nulls are in the first.
+fn part_of(starts: &[Id<'static>], id: Option<Id<'_>>) -> ChunkId {
+    let before = id.map_or(0, |id| starts.partition_point(|start| *start <= id));
+    ChunkId(before.saturating_sub(1) as u64)
+}
+
+/// Spills rows by the part of the index their director is in.
+fn part_by_id(
     loading: &Loading,
     table: &TableInput,
-    child: &ChildRoutes<'_>,
+    routes: &dyn ByIndex,
     starts: &[Id<'static>],
     units: Vec<Unit>,
     acceptance: &Acceptance<'_>,
@@ -170,7 +216,7 @@ fn part_children(
     let folder = loading.staging.join(format!("{}.parts", table.name()));
     let parts = SpillArea::create(folder, with_columns(&table.input.schema.arrow(), vec![number_field()]))?;
     share_out(
-        "part a child by id",
+        "part rows by id",
         loading.threads,
         &loading.stop,
         units,
@@ -179,18 +225,13 @@ fn part_children(
             table.input.read(&unit, None, &loading.stop, &mut |read| {
                 let batch = acceptance.accept(read)?;
                 loading.progress.rows(batch.rows.num_rows() as u64);
-                let ids = child.ids(&batch.rows)?;
+                let ids = routes.ids(&batch.rows)?;
                 let ids = IdColumn::new(&ids)?;
-                let part_of = |row: usize| {
-                    let before = ids.get(row).map_or(0, |id| starts.partition_point(|start| *start <= id));
-                    before.saturating_sub(1) as u64
-                };
-                let routes: Vec<(Route, usize)> = (0..batch.rows.num_rows())
-                    .map(|row| (Route::to(Destination::rows(ChunkId(part_of(row)))), row))
-                    .collect();
+                let to_part = |row: usize| Route::to(Destination::rows(part_of(starts, ids.get(row))));
+                let to_parts: Vec<(Route, usize)> = (0..batch.rows.num_rows()).map(|row| (to_part(row), row)).collect();
                 let mut columns = batch.rows.columns().to_vec();
                 columns.push(Arc::new(UInt64Array::from(batch.numbers)));
-                router.add(RecordBatch::try_new(Arc::clone(parts.schema()), columns)?, routes)
+                router.add(RecordBatch::try_new(Arc::clone(parts.schema()), columns)?, to_parts)
             })
         },
         |mut router| router.flush(),
@@ -198,11 +239,11 @@ fn part_children(
     Ok(parts)
 }
 
-/// Joins the parts of a child with the parts of the index.
+/// Joins parted rows with the parts of the index.
 fn join_parts(
     loading: &Loading,
     index: &DirectorIndex,
-    child: &ChildRoutes<'_>,
+    routes: &dyn ByIndex,
     starts: &[Id<'static>],
     parts: &SpillArea,
     area: &SpillArea,
@@ -211,7 +252,7 @@ fn join_parts(
     index.each_part(starts, &loading.stop, &mut |part, lookup| {
         let runs: Vec<Run> = runs.remove(&Destination::rows(ChunkId(part as u64))).unwrap_or_default();
         share_out(
-            "join a child with its director",
+            "join rows with their director",
             loading.threads,
             &loading.stop,
             runs.clone(),
@@ -223,7 +264,7 @@ fn join_parts(
                     let width = batch.num_columns() - 1;
                     let rows = batch.project(&(0..width).collect::<Vec<_>>())?;
                     let numbers = batch.column(width).as_primitive::<UInt64Type>().clone();
-                    child.route(&lookup, router, area, &rows, numbers)?;
+                    routes.route(&lookup, router, area, &rows, numbers)?;
                 }
                 Ok(())
             },
@@ -236,10 +277,9 @@ fn join_parts(
 
 /// How a child's rows find their chunks.
 struct ChildRoutes<'a> {
+    table: &'a TableInput,
     scheme: &'a dyn Scheme,
-    schema: &'a TableSchema,
-    key: usize,
-    id_type: &'a DataType,
+    key: KeyColumn<'a>,
     /// Where orphans without a position go.
     refuge: Place,
     orphans: AtomicU64,
@@ -252,28 +292,15 @@ impl<'a> ChildRoutes<'a> {
         index: &'a DirectorIndex,
         lowest: Option<Place>,
     ) -> Result<ChildRoutes<'a>> {
-        let schema = &table.input.schema;
-        let description = &table.input.description;
-        let key = schema.director_key.ok_or_else(|| description.error("a child needs `director_key`"))?;
-        let column = schema.columns.get(key);
-        let is_text = |data_type: &DataType| *data_type == DataType::Utf8;
-        if let Some(column) = column.filter(|column| is_text(&column.data_type) != is_text(&index.id_type)) {
-            return Err(description.error(format!(
-                "column {} is {}, but the director's id is {}; set the `type` of one of them",
-                column.name, column.data_type, index.id_type
-            )));
-        }
         let scheme = loading.scheme()?.as_ref();
-        let first = scheme.chunks().first().copied().unwrap_or(ChunkId(0));
-        // An orphan has no cell: 0, as documented for `_healpix_29`.
-        let refuge = lowest.unwrap_or(Place { chunk: first, sub_chunk: 0, healpix29: 0 });
-        let refuge = Place { healpix29: 0, ..refuge };
-        Ok(ChildRoutes { scheme, schema, key, id_type: &index.id_type, refuge, orphans: AtomicU64::new(0) })
+        let key = KeyColumn::new(table, table.input.schema.director_key, index)?;
+        Ok(ChildRoutes { table, scheme, key, refuge: refuge(scheme, lowest), orphans: AtomicU64::new(0) })
     }
+}
 
-    /// The rows' director ids as the index has them; null where no id of that type is the same.
+impl ByIndex for ChildRoutes<'_> {
     fn ids(&self, rows: &RecordBatch) -> Result<ArrayRef> {
-        convert(rows.column(self.key), self.id_type)
+        self.key.ids(rows)
     }
 
     fn route(
@@ -286,13 +313,18 @@ impl<'a> ChildRoutes<'a> {
     ) -> Result<()> {
         let ids = self.ids(rows)?;
         let ids = IdColumn::new(&ids)?;
-        let positions = self.positions(rows)?;
+        let positions = own_positions(&self.table.input.schema, rows)?;
+        let once_each = self.table.input.schema.kind == TableKind::Companion;
         let mut places = Vec::with_capacity(rows.num_rows());
         let mut hint = 0;
         let mut orphans = 0;
         for row in 0..rows.num_rows() {
             let own = positions.get(row).copied().flatten();
-            let director = ids.get(row).and_then(|id| lookup.find(&id, &mut hint));
+            let id = ids.get(row);
+            let director = id.as_ref().and_then(|id| lookup.find(id, &mut hint));
+            if once_each && director.is_some() && !lookup.is_new(hint) {
+                return Err(self.key.repeated(id));
+            }
             places.push(match (director, own) {
                 (Some(place), None) => place,
                 (Some(place), Some(own)) => Place { healpix29: own.healpix29(), ..place },
@@ -306,15 +338,57 @@ impl<'a> ChildRoutes<'a> {
         let placed = Placed::children(places, self.scheme.sub_chunk_first());
         router.add(placed.spill(area, rows, numbers)?, placed.routes)
     }
+}
 
-    /// The rows' own positions; they were checked when the rows were accepted.
-    fn positions(&self, rows: &RecordBatch) -> Result<Vec<Option<Position>>> {
-        let Some((ra, dec)) = self.schema.ra.zip(self.schema.dec) else { return Ok(Vec::new()) };
-        let (ra, dec) = (degrees(rows.column(ra))?, degrees(rows.column(dec))?);
-        let (ra, dec) = (ra.as_primitive::<Float64Type>(), dec.as_primitive::<Float64Type>());
-        let position = |(ra, dec): (Option<f64>, Option<f64>)| Position::new(Degrees(ra?), Degrees(dec?)).ok();
-        Ok(ra.iter().zip(dec.iter()).map(position).collect())
+/// A column that holds a director's ids.
+struct KeyColumn<'a> {
+    table: &'a TableInput,
+    at: usize,
+    id_type: &'a DataType,
+}
+
+impl<'a> KeyColumn<'a> {
+    fn new(table: &'a TableInput, at: Option<usize>, index: &'a DirectorIndex) -> Result<KeyColumn<'a>> {
+        let description = &table.input.description;
+        let at = at.ok_or_else(|| description.error("the column with the director's id is not named"))?;
+        let is_text = |data_type: &DataType| *data_type == DataType::Utf8;
+        let column = table.input.schema.columns.get(at);
+        if let Some(column) = column.filter(|column| is_text(&column.data_type) != is_text(&index.id_type)) {
+            return Err(description.error(format!(
+                "column {} is {}, but the director's id is {}; set the `type` of one of them",
+                column.name, column.data_type, index.id_type
+            )));
+        }
+        Ok(KeyColumn { table, at, id_type: &index.id_type })
     }
+
+    fn ids(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        convert(rows.column(self.at), self.id_type)
+    }
+
+    fn repeated(&self, id: Option<Id<'_>>) -> IngestError {
+        let name = self.table.input.schema.columns.get(self.at).map_or("id", |column| column.name.as_str());
+        let id = id.map_or_else(|| "null".to_owned(), |id| id.to_string());
+        self.table.input.description.error(format!(
+            "two rows have {name} {id}; a companion has at most one row of each director row, a child any number"
+        ))
+    }
+}
+
+/// Where rows go that have neither a director nor a position: the chunk of the director's lowest id.
+fn refuge(scheme: &dyn Scheme, lowest: Option<Place>) -> Place {
+    let first = scheme.chunks().first().copied().unwrap_or(ChunkId(0));
+    // An orphan has no cell: 0, as documented for `_healpix_29`.
+    Place { healpix29: 0, ..lowest.unwrap_or(Place { chunk: first, sub_chunk: 0, healpix29: 0 }) }
+}
+
+/// The rows' own positions, none where the table has no such columns; they were checked when the rows were accepted.
+fn own_positions(schema: &TableSchema, rows: &RecordBatch) -> Result<Vec<Option<Position>>> {
+    let Some((ra, dec)) = schema.ra.zip(schema.dec) else { return Ok(Vec::new()) };
+    let (ra, dec) = (degrees(rows.column(ra))?, degrees(rows.column(dec))?);
+    let (ra, dec) = (ra.as_primitive::<Float64Type>(), dec.as_primitive::<Float64Type>());
+    let position = |(ra, dec): (Option<f64>, Option<f64>)| Position::new(Degrees(ra?), Degrees(dec?)).ok();
+    Ok(ra.iter().zip(dec.iter()).map(position).collect())
 }
 
 fn locate(scheme: &dyn Scheme, position: Position) -> Place {

@@ -50,6 +50,8 @@ pub struct TableSchema {
     pub dec: Option<usize>,
     /// The index of the director's id.
     pub director_key: Option<usize>,
+    /// The index of the second director's id.
+    pub second_director_key: Option<usize>,
 }
 
 impl TableSchema {
@@ -74,6 +76,7 @@ impl TableSchema {
             ra: find(description.position.as_ref().map(|position| &position.ra))?,
             dec: find(description.position.as_ref().map(|position| &position.dec))?,
             director_key: find(description.director_key.as_ref())?,
+            second_director_key: find(description.second_director_key.as_ref())?,
             table: description.name.clone(),
             kind: description.kind,
             columns,
@@ -92,7 +95,7 @@ impl TableSchema {
             }
         }
         let director_id = self.id.filter(|_| self.kind == TableKind::Director);
-        for at in [director_id, self.director_key].into_iter().flatten() {
+        for at in [director_id, self.director_key, self.second_director_key].into_iter().flatten() {
             if let Some(column) = self.columns.get(at).filter(|column| !is_id(&column.data_type)) {
                 return Err(description.error(format!(
                     "column {} identifies rows but has the type {}; ids are integers or strings",
@@ -141,6 +144,8 @@ impl TableSchema {
             dec_column: self.name_of(self.dec),
             director: description.director.clone(),
             director_key: self.name_of(self.director_key),
+            second_director: description.second_director.clone(),
+            second_director_key: self.name_of(self.second_director_key),
             description: description.description.clone(),
         }
     }
@@ -213,7 +218,13 @@ impl fmt::Display for TableSchema {
             if !column.nullable {
                 write!(f, ", not null")?;
             }
-            let roles = [(self.id, "id"), (self.ra, "ra"), (self.dec, "dec"), (self.director_key, "director key")];
+            let roles = [
+                (self.id, "id"),
+                (self.ra, "ra"),
+                (self.dec, "dec"),
+                (self.director_key, "director key"),
+                (self.second_director_key, "second director key"),
+            ];
             for (_, role) in roles.iter().filter(|(index, _)| *index == Some(at)) {
                 write!(f, ", {role}")?;
             }

@@ -38,6 +38,8 @@ class Table:
     wrap_ra: bool = False
     director: str | None = None
     director_key: str | None = None
+    second_director: str | None = None
+    second_director_key: str | None = None
     #: Further TOML: top-level keys.
     keys: str = ""
     #: Further TOML: sections such as `[csv]` or `[columns.x]`.
@@ -47,7 +49,7 @@ class Table:
     def toml(self) -> str:
         """The description as the binary reads it."""
         lines = [f'name = "{self.name}"', f'kind = "{self.kind}"']
-        for key in ("id", "director", "director_key"):
+        for key in ("id", "director", "director_key", "second_director", "second_director_key"):
             value = getattr(self, key)
             if value is not None:
                 lines.append(f'{key} = "{value}"')
@@ -74,6 +76,17 @@ def director(name: str, file: Path, id: str, ra: str = "ra", dec: str = "dec", w
 
 def child(name: str, file: Path, of: str, key: str, id: str | None = None, ra: str | None = None, dec: str | None = None) -> Table:
     return Table(name, "child", (file,), id=id, ra=ra, dec=dec, director=of, director_key=key)
+
+
+def companion(name: str, file: Path, of: str, key: str) -> Table:
+    return Table(name, "companion", (file,), director=of, director_key=key)
+
+
+def match(name: str, file: Path, first: tuple[str, str], second: tuple[str, str]) -> Table:
+    """Pairs of two directors, each given with the column that holds its id."""
+    return Table(
+        name, "match", (file,), director=first[0], director_key=first[1], second_director=second[0], second_director_key=second[1]
+    )
 
 
 def replicated(name: str, file: Path, id: str | None = None) -> Table:

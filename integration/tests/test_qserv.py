@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from skyflight_testing.cluster import Cluster
-from skyflight_testing.tables import child, director, stripes
+from skyflight_testing.compare import assert_same_rows
+from skyflight_testing.duck import Duck
+from skyflight_testing.tables import child, director, healpix, match, replicated, stripes
 
 
 def test_case01_counts(sky: Cluster, suffix: str) -> None:
@@ -95,3 +98,83 @@ def test_rows_of_test101(test101: Cluster) -> None:
         assert flight.value("SELECT count(*) FROM test101.Object") == 1_000
         joined = "SELECT count(*) FROM test101.Source s JOIN test101.Object o ON o.objectId = s.objectId"
         assert flight.value(joined) == 4_583
+
+
+PAIRED = {"h": healpix(row_limit=40, max_order=10), "s": stripes(85, 12, 0.01667)}
+
+
+@pytest.fixture(scope="module")
+def pairs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Duck]]:
+    """case01's match of the simulated catalog with the sources, both of them directors, and case04's two lists of deep
+    sources; each in both schemes."""
+    case, deep = data / "qserv/case01", data / "qserv/case04"
+    tables = [
+        director("SimRefObject", case / "SimRefObject.parquet", "refObjectId", "ra", "decl"),
+        director("Source", case / "Source.parquet", "sourceId", "ra", "decl"),
+        match("RefSrcMatch", case / "RefSrcMatch.parquet", ("SimRefObject", "refObjectId"), ("Source", "sourceId")),
+        director("DeepSource", deep / "DeepSource.parquet", "deepSourceId", "ra", "decl"),
+        director("DeepSourceDupKeys", deep / "DeepSourceDupKeys.parquet", "deepSourceId", "ra", "decl"),
+        match("DeepMatch", tmp_path_factory.mktemp("deep") / "match.parquet", ("DeepSource", "deepSourceId"), ("DeepSourceDupKeys", "dupId")),
+        replicated("DeepCoadd", deep / "DeepCoadd.parquet"),
+    ]
+    # Every deep source with itself in the list that has most ids twice, and with the next.
+    duck = Duck()
+    duck.connection.execute(
+        f"COPY (SELECT deepSourceId, deepSourceId AS dupId FROM '{deep / 'DeepSource.parquet'}' UNION ALL SELECT deepSourceId, "
+        f"lead(deepSourceId) OVER (ORDER BY deepSourceId) FROM '{deep / 'DeepSource.parquet'}') TO '{tables[5].files[0]}' (FORMAT parquet)"
+    )
+    with Cluster(tmp_path_factory.mktemp("pairs") / "cluster") as cluster:
+        for suffix, scheme in PAIRED.items():
+            cluster.ingest(f"pairs_{suffix}", tables, scheme)
+            for table in tables:
+                duck.add(f"pairs_{suffix}", table.name, table.files)
+        yield cluster, duck
+        assert cluster.panics() == [], "a thread of a server panicked"
+
+
+MATCHED = [
+    "SELECT count(*) AS n, count(refObjectId) AS r, count(sourceId) AS s, count(DISTINCT sourceId) AS d FROM RefSrcMatch",
+    "SELECT m.refObjectId, m.sourceId, r.isStar FROM RefSrcMatch m JOIN SimRefObject r ON r.refObjectId = m.refObjectId",
+    "SELECT m.refObjectId, m.sourceId, s.filterId FROM Source s JOIN RefSrcMatch m ON s.sourceId = m.sourceId",
+    "SELECT m.sourceId, r.isStar, s.ra FROM SimRefObject r JOIN RefSrcMatch m ON r.refObjectId = m.refObjectId JOIN Source s ON s.sourceId = m.sourceId",
+    "SELECT m.sourceId, r.isStar, s.ra FROM Source s JOIN RefSrcMatch m ON s.sourceId = m.sourceId JOIN SimRefObject r ON r.refObjectId = m.refObjectId",
+    "SELECT m.sourceId, r.isStar FROM Source s JOIN RefSrcMatch m ON s.sourceId = m.sourceId LEFT JOIN SimRefObject r ON r.refObjectId = m.refObjectId",
+    "SELECT count(*) AS n, count(m.sourceId) AS m FROM SimRefObject r LEFT JOIN RefSrcMatch m ON r.refObjectId = m.refObjectId",
+    "SELECT m.sourceId FROM RefSrcMatch m WHERE NOT EXISTS (SELECT 1 FROM SimRefObject r WHERE r.refObjectId = m.refObjectId)",
+    "SELECT count(*) AS n FROM SimRefObject r WHERE NOT EXISTS (SELECT 1 FROM RefSrcMatch m WHERE r.refObjectId = m.refObjectId)",
+    "SELECT count(*) AS n, count(r.ra) AS r, count(s.ra) AS s FROM SimRefObject r FULL JOIN RefSrcMatch m ON r.refObjectId = m.refObjectId FULL JOIN Source s ON s.sourceId = m.sourceId",
+    "SELECT s.filterId, count(*) AS n FROM RefSrcMatch m JOIN Source s USING (sourceId) JOIN SimRefObject r USING (refObjectId) WHERE r.isStar = 1 GROUP BY s.filterId",
+    # Most ids of the second list are there twice.
+    "SELECT count(*) AS n, count(DISTINCT deepSourceId) AS d FROM DeepSourceDupKeys",
+    "SELECT count(*) AS n FROM DeepSource d JOIN DeepSourceDupKeys k ON d.deepSourceId = k.deepSourceId",
+    "SELECT m.deepSourceId, m.dupId, k.ra FROM DeepMatch m JOIN DeepSourceDupKeys k ON k.deepSourceId = m.dupId",
+    "SELECT m.deepSourceId, d.ra, k.ra AS kra FROM DeepSource d JOIN DeepMatch m ON d.deepSourceId = m.deepSourceId JOIN DeepSourceDupKeys k ON k.deepSourceId = m.dupId",
+    "SELECT count(*) AS n, count(k.ra) AS k FROM DeepMatch m LEFT JOIN DeepSourceDupKeys k ON k.deepSourceId = m.dupId",
+    "SELECT k.deepSourceId, count(*) AS n FROM DeepSourceDupKeys k JOIN DeepMatch m ON k.deepSourceId = m.dupId GROUP BY k.deepSourceId HAVING count(*) > 2",
+]
+
+
+@pytest.mark.parametrize("sql", MATCHED)
+@pytest.mark.parametrize("suffix", PAIRED)
+def test_matches(pairs: tuple[Cluster, Duck], suffix: str, sql: str) -> None:
+    cluster, duck = pairs
+    named = re.sub(r"\b(FROM|JOIN) (?=[A-Z])", rf"\1 pairs_{suffix}.", sql)
+    with cluster.flight() as flight:
+        answer = flight.query(named)
+    assert answer.num_rows > 0
+    assert_same_rows(answer, duck.query(named))
+
+
+@pytest.mark.parametrize("suffix", PAIRED)
+def test_matches_are_joined_in_chunks(pairs: tuple[Cluster, Duck], suffix: str) -> None:
+    """Pairs of case01 are arcseconds wide, so all three tables meet inside the chunks; and each pair counts once."""
+    cluster, duck = pairs
+    sql = (
+        f"SELECT count(*) FROM pairs_{suffix}.SimRefObject r JOIN pairs_{suffix}.RefSrcMatch m ON r.refObjectId = m.refObjectId "
+        f"JOIN pairs_{suffix}.Source s ON s.sourceId = m.sourceId"
+    )
+    assert sum(kind.startswith("chunks ") for kind in cluster.explain(sql)) == 1
+    with cluster.flight() as flight:
+        # Of its 87 references most are there many times.
+        assert flight.value(sql) == duck.value(sql) > 3_344
+        assert flight.value(f"SELECT count(*) FROM pairs_{suffix}.RefSrcMatch") == 3_344

@@ -18,7 +18,9 @@ from skyflight_testing.clients import FlightSql
 from skyflight_testing.cluster import Cluster
 from skyflight_testing.compare import rows_of
 from skyflight_testing.duck import Duck
-from skyflight_testing.random_sql import KNOWN_FAILURES, Query, random_query
+from skyflight_testing.random_failures import KNOWN_FAILURES
+from skyflight_testing.random_shapes import Query
+from skyflight_testing.random_sql import random_query
 from skyflight_testing.random_tables import Survey, make_survey
 from skyflight_testing.settings import FULL, SEED
 

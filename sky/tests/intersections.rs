@@ -231,6 +231,39 @@ proptest! {
         }
     }
 
+    /// A circle about a place inside lies in a region as far as the nearest step of its border; a circle about any
+    /// place holds the region from the farthest step on.
+    #[test]
+    fn regions_hold_what_their_borders_enclose(
+        (a, border_a) in bordered(), (b, border_b) in bordered(), reach in 0.0..1.4_f64, turn in 0.0..360.0_f64,
+    ) {
+        let center = offset(a.centroid().unwrap(), (a.area_deg2().unwrap().sqrt() * reach).min(179.0), turn);
+        let far = |p: &Position| separation(center, *p).0;
+        let nearest = border_a.iter().map(far).fold(f64::INFINITY, f64::min);
+        let farthest = border_a.iter().map(far).fold(0.0, f64::max);
+        let gap = |border: &[Position]| border.windows(2).map(|p| separation(p[0], p[1]).0).fold(0.0, f64::max);
+        let step = gap(&border_a);
+        let circle = |radius: f64| -> Region { Circle::new(center, Degrees(radius.clamp(0.0, 180.0))).unwrap().into() };
+        if a.contains(center) {
+            prop_assert!(!a.holds_region(&circle(nearest * (1.0 + 1e-9) + 1e-9)).unwrap(), "{a:?} {center:?} {nearest}");
+            let within = nearest - step;
+            prop_assert!(within <= 0.0 || a.holds_region(&circle(within)).unwrap(), "{a:?} {center:?} {within}");
+        }
+        if !a.contains(offset(center, 180.0, 0.0)) && farthest + step < 179.9 {
+            prop_assert!(circle(farthest + step).holds_region(&a).unwrap(), "{a:?} {center:?} {farthest}");
+            prop_assert!(!circle(farthest * (1.0 - 1e-9) - 1e-9).holds_region(&a).unwrap(), "{a:?} {center:?} {farthest}");
+        }
+        // Two of any shape.
+        let around = |p: &Position, radius: f64| -> Region { Circle::new(*p, Degrees(radius)).unwrap().into() };
+        if a.holds_region(&b).unwrap() {
+            prop_assert!(border_b.iter().all(|p| a.intersects(&around(p, 1e-7)).unwrap()), "{a:?} {b:?}");
+        } else {
+            let step = gap(&border_b).min(180.0);
+            let well_inside = border_b.iter().all(|p| a.holds_region(&around(p, step)).unwrap());
+            prop_assert!(!well_inside || b.area_deg2().unwrap() > 20_000.0, "{a:?} {b:?}");
+        }
+    }
+
     /// The bytes hold the same positions.
     #[test]
     fn polygons_survive_as_bytes(

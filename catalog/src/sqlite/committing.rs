@@ -11,7 +11,7 @@ use crate::commit::{Commit, CommitMode, NewFile, NewTable, TableCommit};
 use crate::error::{CatalogError, Result};
 use crate::ids::{DatabaseId, SnapshotId, TableId, TransactionId};
 use crate::names;
-use crate::records::{Database, Table, TableFacts, TableKind};
+use crate::records::{Database, Table, TableFacts};
 
 // Rows of one INSERT: ten values each stay far below SQLite's 32,766 and PostgreSQL's 65,535 parameters.
 const ROWS_PER_INSERT: usize = 500;
@@ -68,11 +68,7 @@ pub(super) async fn drop_table(write: &mut SqliteConnection, database: &Database
     let Some((table, _)) = existing.iter().find(|(table, _)| table.name.eq_ignore_ascii_case(name)) else {
         return Err(names::not_found("table", name, existing.iter().map(|(table, _)| table.name.as_str())));
     };
-    let is_child = |other: &Table| {
-        other.kind == TableKind::Child
-            && other.director.as_ref().is_some_and(|director| director.eq_ignore_ascii_case(&table.name))
-    };
-    if let Some((child, _)) = existing.iter().find(|(other, _)| is_child(other)) {
+    if let Some((child, _)) = existing.iter().find(|(other, _)| other.lies_with(&table.name)) {
         return Err(CatalogError::Invalid(format!(
             "table \"{}\" is the director of \"{}\"; drop \"{}\" first",
             table.name, child.name, child.name
@@ -213,7 +209,8 @@ async fn insert_definition(
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO table_definitions (table_id, since_snapshot, name, kind, id_column, ra_column, dec_column, \
-           director, director_key, description) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+           director, director_key, second_director, second_director_key, description) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(id.0)
     .bind(snapshot.0)
@@ -224,6 +221,8 @@ async fn insert_definition(
     .bind(&table.dec_column)
     .bind(&table.director)
     .bind(&table.director_key)
+    .bind(&table.second_director)
+    .bind(&table.second_director_key)
     .bind(&table.description)
     .execute(&mut *write)
     .await?;
@@ -253,14 +252,17 @@ async fn insert_facts(
     facts: &TableFacts,
 ) -> Result<()> {
     sqlx::query(
-        "INSERT INTO table_facts (table_id, since_snapshot, row_count, orphans, ids_span_chunks) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO table_facts (table_id, since_snapshot, row_count, orphans, ids_span_chunks, second_orphans, \
+           second_ids_span_chunks, out_of_reach) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(table.0)
     .bind(snapshot.0)
     .bind(count_to_sql("rows", facts.rows)?)
     .bind(count_to_sql("orphans", facts.orphans)?)
     .bind(i64::from(facts.ids_span_chunks))
+    .bind(count_to_sql("orphans", facts.pairs.second_orphans)?)
+    .bind(i64::from(facts.pairs.second_ids_span_chunks))
+    .bind(count_to_sql("pairs out of reach", facts.pairs.out_of_reach)?)
     .execute(write)
     .await?;
     Ok(())

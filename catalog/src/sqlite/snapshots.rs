@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use skyflight_sky::ChunkId;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 use super::databases::scheme_from_sql;
 use super::statistics;
@@ -14,7 +15,7 @@ use super::value::{corrupt, count_from_sql, word_from_sql};
 use crate::error::{CatalogError, Result};
 use crate::ids::{DatabaseId, FileId, SnapshotId, TableId, WorkerId};
 use crate::names;
-use crate::records::{ChunkFile, Column, Database, Snapshot, Table, TableFacts, TableSnapshot};
+use crate::records::{ChunkFile, Column, Database, PairFacts, Snapshot, Table, TableFacts, TableSnapshot};
 
 // A cached file costs some hundred bytes, so the cache stays below a few hundred MB.
 const CACHED_FILES: u64 = 500_000;
@@ -74,15 +75,10 @@ pub(super) async fn load_tables(
     database: DatabaseId,
     snapshot: SnapshotId,
 ) -> Result<Vec<(Table, TableFacts)>> {
-    type Row = (
-        (i64, String, String, Option<String>),
-        (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
-        (i64, i64, i64),
-    );
-    let rows: Vec<sqlx::sqlite::SqliteRow> = sqlx::query(
-        "SELECT t.id, d.name, d.kind, d.description, \
-                d.id_column, d.ra_column, d.dec_column, d.director, d.director_key, \
-                f.row_count, f.orphans, f.ids_span_chunks \
+    let rows = sqlx::query(
+        "SELECT t.id, d.name, d.kind, d.description, d.id_column, d.ra_column, d.dec_column, \
+                d.director, d.director_key, d.second_director, d.second_director_key, \
+                f.row_count, f.orphans, f.ids_span_chunks, f.second_orphans, f.second_ids_span_chunks, f.out_of_reach \
          FROM tables t JOIN table_definitions d ON d.table_id = t.id JOIN table_facts f ON f.table_id = t.id \
          WHERE t.database_id = $1 \
            AND t.since_snapshot <= $2 AND (t.until_snapshot IS NULL OR t.until_snapshot > $2) \
@@ -97,59 +93,56 @@ pub(super) async fn load_tables(
     let mut columns = load_columns(connection, database, snapshot).await?;
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {
-        let ((id, name, kind, description), (id_column, ra_column, dec_column, director, director_key), facts): Row =
-            split(row)?;
+        let id: i64 = row.try_get("id")?;
+        let name: String = row.try_get("name")?;
         let what = format!("table \"{name}\"");
         let table = Table {
             id: TableId(id),
             database,
-            kind: word_from_sql(&what, &kind)?,
+            kind: word_from_sql(&what, row.try_get("kind")?)?,
             columns: columns.remove(&id).unwrap_or_default(),
             name,
-            id_column,
-            ra_column,
-            dec_column,
-            director,
-            director_key,
-            description,
+            id_column: row.try_get("id_column")?,
+            ra_column: row.try_get("ra_column")?,
+            dec_column: row.try_get("dec_column")?,
+            director: row.try_get("director")?,
+            director_key: row.try_get("director_key")?,
+            second_director: row.try_get("second_director")?,
+            second_director_key: row.try_get("second_director_key")?,
+            description: row.try_get("description")?,
         };
-        let facts = TableFacts {
-            rows: count_from_sql(&what, facts.0)?,
-            orphans: count_from_sql(&what, facts.1)?,
-            ids_span_chunks: facts.2 != 0,
-        };
-        tables.push((table, facts));
+        tables.push((table, facts(&what, row)?));
     }
     name_directors(&mut tables);
     Ok(tables)
 }
 
-// A child may have named its director in another case, or the director may have been replaced under one.
+fn facts(what: &str, row: &SqliteRow) -> Result<TableFacts> {
+    let count = |column: &str| count_from_sql(what, row.try_get(column)?);
+    let is = |column: &str| Ok::<bool, CatalogError>(row.try_get::<i64, _>(column)? != 0);
+    Ok(TableFacts {
+        rows: count("row_count")?,
+        orphans: count("orphans")?,
+        ids_span_chunks: is("ids_span_chunks")?,
+        pairs: PairFacts {
+            second_orphans: count("second_orphans")?,
+            second_ids_span_chunks: is("second_ids_span_chunks")?,
+            out_of_reach: count("out_of_reach")?,
+        },
+    })
+}
+
+// A table may have named its director in another case, or the director may have been replaced under one.
 fn name_directors(tables: &mut [(Table, TableFacts)]) {
     let declared: HashMap<String, String> =
         tables.iter().map(|(table, _)| (names::key(&table.name), table.name.clone())).collect();
     for (table, _) in tables {
-        if let Some(name) = table.director.as_deref().and_then(|director| declared.get(&names::key(director))) {
-            table.director = Some(name.clone());
+        for director in [&mut table.director, &mut table.second_director].into_iter().flatten() {
+            if let Some(name) = declared.get(&names::key(director)) {
+                director.clone_from(name);
+            }
         }
     }
-}
-
-// Tuples of this length are too long for one `FromRow`, and this is the only place.
-#[expect(clippy::type_complexity, reason = "the row of one statement, taken apart at once by its caller")]
-fn split(
-    row: &sqlx::sqlite::SqliteRow,
-) -> Result<(
-    (i64, String, String, Option<String>),
-    (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
-    (i64, i64, i64),
-)> {
-    use sqlx::Row as _;
-    Ok((
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?),
-        (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?, row.try_get(7)?, row.try_get(8)?),
-        (row.try_get(9)?, row.try_get(10)?, row.try_get(11)?),
-    ))
 }
 
 async fn load_columns(

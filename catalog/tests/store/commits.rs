@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use skyflight_catalog::{
-    CatalogError, CatalogStore, ChunkFile, Commit, CommitMode, FileKind, Snapshot, SqliteStore, Table, TableFacts,
-    TableKind,
+    CatalogError, CatalogStore, ChunkFile, Commit, CommitMode, FileKind, PairFacts, Snapshot, SqliteStore, Table,
+    TableFacts, TableKind,
 };
 use skyflight_sky::ChunkId;
 
 use crate::fixtures::{
-    OnDisk, column, facts, files, filter_table, ingest, object, source, stripes, this_process, write,
+    OnDisk, column, facts, files, filter_table, ingest, object, pairs, source, stripes, this_process, write,
 };
 
 fn chunks(snapshot: &Snapshot, table: &str) -> Vec<u64> {
@@ -33,7 +33,7 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
     objects.push(index);
     let sources = files(opened.id, 100, &[7]);
     let filters = files(opened.id, 200, &[u64::MAX]);
-    let source_facts = TableFacts { rows: 10, orphans: 2, ids_span_chunks: true };
+    let source_facts = TableFacts { rows: 10, orphans: 2, ids_span_chunks: true, ..facts(0) };
     let mut source_write = write(source(), CommitMode::Replace, 10, sources.clone());
     source_write.facts = source_facts;
     let tables = vec![
@@ -67,6 +67,8 @@ async fn a_committed_release_reads_back_as_it_was_given_after_reopening() {
         dec_column: declared.dec_column,
         director: None,
         director_key: None,
+        second_director: None,
+        second_director_key: None,
         description: declared.description,
     };
     assert_eq!(objects_read.table, expected);
@@ -275,4 +277,36 @@ async fn the_current_snapshots_of_all_databases_come_by_name() {
         store.snapshot(skyflight_catalog::SnapshotId(999)).await,
         Err(CatalogError::NotFound { what: "snapshot", .. })
     ));
+}
+
+#[tokio::test]
+async fn a_match_reads_back_and_holds_its_directors() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let database = store.create_database("dr1", None).await.unwrap();
+    let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
+    let mut star = object();
+    star.name = "Star".to_owned();
+    let mut pair_files = files(opened.id, 50, &[3, 3, 4]);
+    pair_files[1].kind = FileKind::FirstOnly;
+    pair_files[2].kind = FileKind::SecondOnly;
+    let mut pair = write(pairs(), CommitMode::Replace, 20, pair_files);
+    pair.facts.pairs = PairFacts { second_orphans: 3, second_ids_span_chunks: true, out_of_reach: 2 };
+    let expected = pair.facts;
+    let tables = vec![
+        write(object(), CommitMode::Replace, 10, files(opened.id, 0, &[3])),
+        write(star, CommitMode::Replace, 10, files(opened.id, 20, &[4])),
+        pair,
+    ];
+    let id = store.commit(opened.id, Commit { scheme: Some(stripes()), tables }).await.unwrap();
+    let snapshot = store.snapshot(id).await.unwrap();
+    let read = snapshot.table("Pair").unwrap();
+    assert_eq!(read.facts, expected);
+    assert_eq!(read.table.directors().collect::<Vec<_>>(), [("Object", "objectId"), ("Star", "starId")]);
+    assert!(read.table.lies_with("star") && !read.table.lies_with("pair"));
+    let kinds: Vec<FileKind> = read.files.iter().map(|file| file.kind).collect();
+    assert_eq!(kinds, [FileKind::Rows, FileKind::FirstOnly, FileKind::SecondOnly]);
+    for director in ["Object", "Star"] {
+        let refused = store.drop_table(database.id, director).await.unwrap_err();
+        assert!(refused.to_string().contains("drop \"Pair\" first"), "{refused}");
+    }
 }

@@ -53,6 +53,8 @@ pub(crate) fn object() -> NewTable {
         dec_column: Some("dec".to_owned()),
         director: None,
         director_key: None,
+        second_director: None,
+        second_director_key: None,
         description: Some("one row per object".to_owned()),
     }
 }
@@ -67,7 +69,23 @@ pub(crate) fn source() -> NewTable {
         dec_column: None,
         director: Some("object".to_owned()),
         director_key: Some("objectId".to_owned()),
+        second_director: None,
+        second_director_key: None,
         description: None,
+    }
+}
+
+/// Pairs of objects and stars; `Star` is a director like `Object`.
+pub(crate) fn pairs() -> NewTable {
+    NewTable {
+        name: "Pair".to_owned(),
+        kind: TableKind::Match,
+        columns: vec![column("objectId", "Int64"), column("starId", "Int64"), column("_healpix_29", "Int64")],
+        director_key: Some("objectId".to_owned()),
+        second_director: Some("STAR".to_owned()),
+        second_director_key: Some("starId".to_owned()),
+        id_column: None,
+        ..source()
     }
 }
 
@@ -81,6 +99,8 @@ pub(crate) fn filter_table() -> NewTable {
         dec_column: None,
         director: None,
         director_key: None,
+        second_director: None,
+        second_director_key: None,
         description: None,
     }
 }
@@ -109,7 +129,7 @@ pub(crate) fn files(transaction: TransactionId, first: u32, chunks: &[u64]) -> V
 }
 
 pub(crate) fn facts(rows: u64) -> TableFacts {
-    TableFacts { rows, orphans: 0, ids_span_chunks: false }
+    TableFacts { rows, ..TableFacts::default() }
 }
 
 pub(crate) fn write(table: NewTable, mode: CommitMode, rows: u64, files: Vec<NewFile>) -> TableCommit {

@@ -6,7 +6,7 @@ use skyflight_catalog::{
 };
 use skyflight_sky::{ChunkId, SchemeSpec};
 
-use crate::fixtures::{column, files, filter_table, ingest, object, source, stripes, this_process, write};
+use crate::fixtures::{column, files, filter_table, ingest, object, pairs, source, stripes, this_process, write};
 
 /// Tries a commit into a database that has Object with 20 rows, and gives the refusal.
 async fn refusal(change: impl FnOnce(TransactionId) -> Commit) -> String {
@@ -171,7 +171,7 @@ async fn a_director_that_stops_being_one_and_a_table_named_twice() {
     replicated.kind = TableKind::Replicated;
     let tables = vec![write(replicated, CommitMode::Replace, 10, files(opened.id, 0, &[u64::MAX]))];
     let error = store.commit(opened.id, Commit { scheme: Some(stripes()), tables }).await.unwrap_err();
-    assert!(error.to_string().contains("a child belongs to a director table"), "{error}");
+    assert!(error.to_string().contains("a table can only belong to a director"), "{error}");
 
     let text = refusal(|id| {
         let mut again = append_to_object(id);
@@ -181,4 +181,40 @@ async fn a_director_that_stops_being_one_and_a_table_named_twice() {
     })
     .await;
     assert!(text.contains("occurs twice"), "{text}");
+}
+
+#[tokio::test]
+async fn matches_declared_or_stored_badly() {
+    type Change = fn(&mut TableCommit);
+    let changes: [(Change, &str); 7] = [
+        (|pairs| pairs.table.second_director = None, "needs a second director; declare which table it pairs with"),
+        (|pairs| pairs.table.second_director_key = None, "needs a second director key column"),
+        (|pairs| pairs.table.second_director = Some("Stars".to_owned()), "there is no director table \"Stars\""),
+        (|pairs| pairs.table.kind = TableKind::Child, "cannot have a second director"),
+        (|pairs| pairs.files[1].kind = FileKind::FirstOnly, "10 pairs of two chunks in that of the first and 0"),
+        (|pairs| pairs.facts.pairs.second_orphans = 21, "more orphans than rows"),
+        (
+            |pairs| {
+                pairs.table = source();
+                pairs.files[1].kind = FileKind::SecondOnly;
+            },
+            "only a match has them",
+        ),
+    ];
+    for (change, expected) in changes {
+        let text = refusal(|id| {
+            let mut star = object();
+            star.name = "Star".to_owned();
+            let mut pair = write(pairs(), CommitMode::Replace, 20, files(id, 50, &[3, 4]));
+            change(&mut pair);
+            let directors = [object(), star].into_iter().enumerate();
+            let mut tables: Vec<TableCommit> = directors
+                .map(|(at, table)| write(table, CommitMode::Replace, 10, files(id, 20 + at as u32, &[3])))
+                .collect();
+            tables.push(pair);
+            Commit { scheme: Some(stripes()), tables }
+        })
+        .await;
+        assert!(text.contains(expected), "{text}");
+    }
 }

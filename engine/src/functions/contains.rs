@@ -13,15 +13,15 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use skyflight_sky::Region;
+use skyflight_sky::{Circle, Degrees, Region};
 
-use super::arguments::map_rows;
+use super::arguments::{constant_number, map_rows};
 use super::docs;
 use super::footprint::{Footprint, RegionTest};
 use super::geometry::{Geometries, GeometryExpr, Shape, geometry_type, is_geometry, region};
 use super::membership::{PointIn, contains_once};
 
-/// 1 where the point lies in the region, or the regions have a position in common, else 0; NULL where
+/// 1 where the first geometry lies in the second, or they have a position in common, else 0; NULL where
 /// either is NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Contains {
@@ -32,7 +32,7 @@ pub(super) struct Contains {
 }
 
 impl Contains {
-    /// `CONTAINS(point, region)`. Of two strings it is the search for one in the other, as without
+    /// `CONTAINS(inner, region)`. Of two strings it is the search for one in the other, as without
     /// Skyflight.
     pub(super) fn new() -> Self {
         Contains { name: "contains", symmetric: false, signature: Signature::user_defined(Volatility::Immutable) }
@@ -57,6 +57,30 @@ impl Contains {
         let mut numbers = point.coordinates;
         numbers.extend(region.coordinates);
         Some((test, numbers))
+    }
+
+    /// Where the centre of a circle of constant radius lies, written in place about a position of the row, when it
+    /// lies in or meets a constant region: its right ascension and declination, and that place.
+    pub(super) fn center_of_circle(&self, args: &[Expr]) -> Option<(Expr, Expr, Region)> {
+        let [first, second] = args else { return None };
+        let (first, second) = (GeometryExpr::read(first)?, GeometryExpr::read(second)?);
+        let one_way = self.center_within(&first, &second);
+        if self.symmetric { one_way.or_else(|| self.center_within(&second, &first)) } else { one_way }
+    }
+
+    fn center_within(&self, circle: &GeometryExpr, other: &GeometryExpr) -> Option<(Expr, Expr, Region)> {
+        let (Shape::Circle, [ra, dec, radius]) = (circle.shape, circle.coordinates.as_slice()) else { return None };
+        let radius = constant_number(radius)?;
+        let numbers = other.coordinates.iter().map(constant_number).collect::<Option<Vec<f64>>>()?;
+        let footprint = other.shape.footprint()?;
+        let place = if self.symmetric {
+            // No farther from a circle around the region than the radius, and a little for rounding.
+            let (center, far) = footprint.enclosing(&numbers)?;
+            Region::Circle(Circle::new(center, Degrees(far + radius + 1e-6)).ok()?)
+        } else {
+            footprint.region(&numbers).ok()?
+        };
+        Some((ra.clone(), dec.clone(), place))
     }
 
     fn usage(&self) -> String {
@@ -130,24 +154,16 @@ impl ScalarUDFImpl for Contains {
                 Err(problem) => return exec_err!("{}: {problem}", self.name),
             }
         }
-        let common = self.symmetric.then(|| Overlaps::new(&first, &second));
-        let mut misuse = None;
-        let result = map_rows::<Int32Type>(&args, |row| {
+        let regions = Regions::new(&first, &second);
+        map_rows::<Int32Type>(&args, |row| {
             let (a, b) = (first.get(row)?, second.get(row)?);
             match (&ready, Pair::of(a, b, self.symmetric)) {
-                (_, None) if self.symmetric => common.as_ref()?.get(a, b).map(i32::from),
-                (_, None) => {
-                    misuse = Some((a.0, b.0));
-                    None
-                }
+                (_, None) if self.symmetric => regions.compared(a, b, Region::intersects).map(i32::from),
+                (_, None) => regions.compared(a, b, |inner, outer| outer.holds_region(inner)).map(i32::from),
                 (Some(test), Some(pair)) if !pair.swapped => test.contains(pair.ra, pair.dec).map(i32::from),
                 (_, Some(pair)) => contains_once(pair.footprint, pair.parameters, pair.ra, pair.dec).map(i32::from),
             }
-        })?;
-        if let Some((a, b)) = misuse {
-            return exec_err!("{} does not compare {} with {}; use {}", self.name, a.name(), b.name(), self.usage());
-        }
-        Ok(result)
+        })
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -165,28 +181,33 @@ impl Contains {
     }
 }
 
-/// Whether two geometries have a position in common, those that are the same for all rows made ready once.
-struct Overlaps {
+/// Two columns of geometries as regions, those that are the same for all rows made ready once.
+struct Regions {
     first: Option<Region>,
     second: Option<Region>,
 }
 
-impl Overlaps {
+impl Regions {
     fn new(first: &Geometries, second: &Geometries) -> Self {
         let ready = |given: &Geometries| {
             let (shape, numbers) = given.get(0).filter(|_| given.is_constant())?;
             region(shape, numbers)
         };
-        Overlaps { first: ready(first), second: ready(second) }
+        Regions { first: ready(first), second: ready(second) }
     }
 
     /// `None` where a geometry is none.
-    fn get(&self, a: (Shape, &[f64]), b: (Shape, &[f64])) -> Option<bool> {
+    fn compared(
+        &self,
+        a: (Shape, &[f64]),
+        b: (Shape, &[f64]),
+        how: impl Fn(&Region, &Region) -> Option<bool>,
+    ) -> Option<bool> {
         match (&self.first, &self.second) {
-            (Some(first), Some(second)) => first.intersects(second),
-            (Some(first), None) => first.intersects(&region(b.0, b.1)?),
-            (None, Some(second)) => region(a.0, a.1)?.intersects(second),
-            (None, None) => region(a.0, a.1)?.intersects(&region(b.0, b.1)?),
+            (Some(first), Some(second)) => how(first, second),
+            (Some(first), None) => how(first, &region(b.0, b.1)?),
+            (None, Some(second)) => how(&region(a.0, a.1)?, second),
+            (None, None) => how(&region(a.0, a.1)?, &region(b.0, b.1)?),
         }
     }
 }

@@ -103,28 +103,35 @@ impl Footprint {
         parameters.map_or(Ok(()), |p| self.region(&p).map(|_| ()))
     }
 
-    /// A cap that holds the whole region, where one is cheap to find and worth having.
-    fn cap(self, parameters: &[f64]) -> Option<Cap> {
+    /// A circle that holds the whole region, as its centre and radius in degrees, where one is cheap to find.
+    pub(super) fn enclosing(self, parameters: &[f64]) -> Option<(Position, f64)> {
         match (self, parameters) {
-            (Footprint::Circle, &[ra, dec, radius]) => Cap::new(position(ra, dec).ok()?, radius),
+            (Footprint::Circle, &[ra, dec, radius]) => Some((position(ra, dec).ok()?, radius)),
+            // The scisql ellipse is one in the orthographic plane, where sin stands for angle.
             (Footprint::EllipseArcsec, &[ra, dec, major, _, _]) => {
-                // The scisql ellipse is one in the orthographic plane, where sin stands for angle.
-                Cap::new(position(ra, dec).ok()?, 1.01 * Degrees::from(Arcsec(major)).0)
+                Some((position(ra, dec).ok()?, 1.01 * Degrees::from(Arcsec(major)).0))
             }
-            (Footprint::EllipseDegrees, &[ra, dec, major, _, _]) => Cap::new(position(ra, dec).ok()?, 1.01 * major),
+            (Footprint::EllipseDegrees, &[ra, dec, major, _, _]) => Some((position(ra, dec).ok()?, 1.01 * major)),
             (Footprint::CenterBox, &[ra, dec, width, height]) => {
                 let center = position(ra, dec).ok()?;
-                Cap::around(center, &center_box_corners(center, width, height).ok()?)
+                around(center, &center_box_corners(center, width, height).ok()?)
             }
             (Footprint::Polygon, coordinates) => {
                 let vertices: Option<Vec<Position>> =
                     coordinates.chunks_exact(2).map(|v| position(v[0], v[1]).ok()).collect();
                 let vertices = vertices?;
-                Cap::around(middle(&vertices)?, &vertices)
+                around(middle(&vertices)?, &vertices)
             }
             _ => None,
         }
     }
+}
+
+/// The circle about `center` that holds the polygon of `vertices`: of less than a hemisphere it is convex, and holds
+/// all of the polygon when it holds the vertices.
+fn around(center: Position, vertices: &[Position]) -> Option<(Position, f64)> {
+    let radius = vertices.iter().map(|v| skyflight_sky::separation(center, *v).0).fold(0.0, f64::max) + 1e-9;
+    (radius < 90.0).then_some((center, radius))
 }
 
 /// A region ready to be asked about many positions.
@@ -137,7 +144,8 @@ pub(super) struct RegionTest {
 impl RegionTest {
     pub(super) fn new(footprint: Footprint, parameters: &[f64]) -> Result<Self, String> {
         let region = footprint.region(parameters)?;
-        Ok(RegionTest { region, cap: footprint.cap(parameters) })
+        let cap = footprint.enclosing(parameters).and_then(|(center, radius)| Cap::new(center, radius));
+        Ok(RegionTest { region, cap })
     }
 
     /// A polygon that is not given by numbers.
@@ -181,13 +189,6 @@ impl Cap {
         let half_width =
             if dec.abs() + half_height < 89.9 && reach < 1.0 { reach.asin().to_degrees() + 1e-6 } else { 360.0 };
         Some(Cap { ra: center.ra().0, dec, half_width, half_height })
-    }
-
-    /// The cap about `center` that holds the polygon of `vertices`; being convex it holds all of
-    /// the polygon when it holds the vertices.
-    fn around(center: Position, vertices: &[Position]) -> Option<Cap> {
-        let radius = vertices.iter().map(|v| skyflight_sky::separation(center, *v).0).fold(0.0, f64::max);
-        Cap::new(center, radius + 1e-9)
     }
 
     fn excludes(&self, ra: f64, dec: f64) -> bool {

@@ -3,6 +3,7 @@
 //! Positions are ICRS degrees. Membership is that of [`skyflight_sky::Region::contains`], borders
 //! included, so what a query returns, what a chunk is pruned by and what a client computes agree.
 
+mod about;
 mod area_spec;
 mod arguments;
 mod binary;
@@ -31,6 +32,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use datafusion::functions::math::signum;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub use area_spec::AreaSpecRule;
@@ -40,6 +42,7 @@ pub use region_predicate::{RegionPredicate, region_predicate};
 pub(crate) use arguments::{constant_number, scalar_number};
 pub(crate) use separation_bound::{SeparationBound, separation_bound};
 
+use about::{CoordSys, GetVersion};
 use area_spec::AreaSpec;
 use binary::{ExtractInt64, PolygonToBytes};
 use constructors::{Constructor, Coordinate};
@@ -98,6 +101,10 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         ScalarUDF::from(Measure::area()),
         ScalarUDF::from(Measure::centroid()),
         ScalarUDF::from(EpochPosition::new()),
+        ScalarUDF::from(CoordSys::new()),
+        ScalarUDF::from(GetVersion::new()),
+        // ADQL's and MySQL's name of it.
+        signum().as_ref().clone().with_aliases(["sign"]),
     ];
     let formulas = [photometry::CONVERSIONS, frames::COORDINATES, epochs::NUMBERS];
     functions.extend(formulas.into_iter().flatten().map(|formula| ScalarUDF::from(NumberFunction::new(formula))));

@@ -103,6 +103,13 @@ fn membership(expr: &Expr) -> Option<RegionPredicate> {
         let polygon = ConvexPolygon::from_bytes(&bytes).ok()?;
         return position_of(ra, dec, Region::Polygon(polygon));
     }
+    if let Expr::ScalarFunction(call) = strip_number_casts(expr) {
+        let function: &dyn Any = call.func.inner().as_ref();
+        let compared = function.downcast_ref::<Contains>().and_then(|contains| contains.center_of_circle(&call.args));
+        if let Some((ra, dec, region)) = compared {
+            return position_of(&ra, &dec, region);
+        }
+    }
     let (footprint, numbers) = sky_test(expr)?;
     let [ra, dec, parameters @ ..] = numbers.as_ref() else { return None };
     let parameters: Option<Vec<f64>> = parameters.iter().map(constant_number).collect();

@@ -4,9 +4,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, ArrayElemTypeDef, DataType, Expr, Function, FunctionArguments, GroupByExpr, LimitClause, ObjectName,
-    ObjectNamePart, OrderByKind, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor, ValueWithSpan, Visit,
-    Visitor,
+    self, ArrayElemTypeDef, DataType, Expr, Function, FunctionArguments, GroupByExpr, ObjectName, ObjectNamePart,
+    OrderByKind, Query, Select, SetExpr, TableFactor, ValueWithSpan, Visit, Visitor,
 };
 
 use super::leading::{CONFIGURE_INSTEAD, FETCH_INSTEAD, LOAD_INSTEAD, QUERY_INSTEAD, SHOW_INSTEAD, refused};
@@ -157,17 +156,10 @@ impl Checker<'_> {
         ignored(query.for_clause.is_some(), "FOR XML and FOR JSON")?;
         ignored(query.settings.is_some(), "SETTINGS")?;
         ignored(query.format_clause.is_some(), "FORMAT")?;
-        check_set_operations(&query.body)?;
         if let SetExpr::Table(_) = query.body.as_ref() {
             return Err(EngineError::Unsupported("TABLE t is not supported; write SELECT * FROM t".to_owned()));
         }
         if let Some(order_by) = &query.order_by {
-            if self.depth > 0 && offset_alone(query) {
-                // The planner drops the order, which says what rows are left out, and keeps the offset.
-                return Err(EngineError::Unsupported(
-                    "ORDER BY with OFFSET and without LIMIT is not supported in a sub-query; add a LIMIT".to_owned(),
-                ));
-            }
             ignored(order_by.interpolate.is_some(), "INTERPOLATE")?;
             if let OrderByKind::Expressions(items) = &order_by.kind {
                 self.check_items(items.len(), "columns of one ORDER BY")?;
@@ -242,28 +234,6 @@ impl Checker<'_> {
         }
         Ok(())
     }
-}
-
-fn offset_alone(query: &Query) -> bool {
-    matches!(query.limit_clause, Some(LimitClause::LimitOffset { limit: None, offset: Some(_), .. }))
-        && query.fetch.is_none()
-}
-
-/// DataFusion plans these as joins that keep every row or none of its equals.
-fn check_set_operations(body: &SetExpr) -> Result<(), EngineError> {
-    // A loop on the left spine: chains of them are left-deep.
-    let mut body = body;
-    while let SetExpr::SetOperation { op, set_quantifier, left, right } = body {
-        let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
-        if all && !matches!(op, SetOperator::Union) {
-            return Err(EngineError::Unsupported(format!(
-                "{op} ALL is not supported; number equal rows with row_number() and use {op}"
-            )));
-        }
-        check_set_operations(right)?;
-        body = left;
-    }
-    Ok(())
 }
 
 fn check_table_factor(table: &TableFactor) -> Result<(), EngineError> {

@@ -500,31 +500,3 @@ fn the_table_names_functions_that_exist() {
         assert!(function.documentation().is_some());
     }
 }
-
-#[test]
-fn set_operations_that_count_equal_rows_are_refused() {
-    for sql in ["SELECT 1 INTERSECT ALL SELECT 1", "SELECT * FROM (SELECT 1 UNION SELECT 2 EXCEPT ALL SELECT 1) x"] {
-        let error = parse_guarded(sql, &SqlLimits::default()).unwrap_err();
-        assert!(matches!(error, EngineError::Unsupported(_)), "{error}");
-    }
-    parse_guarded("SELECT 1 UNION ALL SELECT 1 EXCEPT SELECT 2", &SqlLimits::default()).unwrap();
-}
-
-#[test]
-fn an_offset_whose_order_would_be_lost_is_refused() {
-    for sql in [
-        "SELECT count(*) FROM (SELECT x FROM t ORDER BY x OFFSET 2) AS rest",
-        "SELECT 1 WHERE EXISTS (SELECT x FROM t ORDER BY x OFFSET 2)",
-        "WITH rest AS (SELECT x FROM t ORDER BY x OFFSET 2) SELECT count(*) FROM rest",
-    ] {
-        let error = parse_guarded(sql, &SqlLimits::default()).unwrap_err();
-        assert!(matches!(error, EngineError::Unsupported(_)), "{error}");
-    }
-    for sql in [
-        "SELECT x FROM t ORDER BY x OFFSET 2",
-        "SELECT count(*) FROM (SELECT x FROM t OFFSET 2) AS rest",
-        "SELECT count(*) FROM (SELECT x FROM t ORDER BY x LIMIT 9 OFFSET 2) AS rest",
-    ] {
-        parse_guarded(sql, &SqlLimits::default()).unwrap();
-    }
-}

@@ -4,11 +4,10 @@ use datafusion::common::{DFSchema, JoinType};
 use datafusion::logical_expr::{Aggregate, Expr, Window};
 use skyflight_catalog::TableKind;
 
-use super::{Local, NotLocal, Proof, Role, not_local, origin_of, prove};
+use super::{Local, NotLocal, Proof, Role, not_local, origin_of};
 use crate::tables::SkyTable;
 
-pub(super) fn prove_aggregate(aggregate: &Aggregate) -> Proof<Local> {
-    let mut local = prove(&aggregate.input)?;
+pub(super) fn prove_aggregate(aggregate: &Aggregate, mut local: Local) -> Proof<Local> {
     let schema = aggregate.input.schema();
     if matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)]) {
         return not_local("");
@@ -22,8 +21,7 @@ pub(super) fn prove_aggregate(aggregate: &Aggregate) -> Proof<Local> {
     Ok(local)
 }
 
-pub(super) fn prove_window(window: &Window) -> Proof<Local> {
-    let mut local = prove(&window.input)?;
+pub(super) fn prove_window(window: &Window, mut local: Local) -> Proof<Local> {
     let schema = window.input.schema();
     for expr in &window.window_expr {
         let Some(partition_by) = partition_by(expr) else { return Err(no_key(&local)) };
@@ -62,7 +60,9 @@ fn keeps_ids_whole(table: &SkyTable) -> bool {
     match table.table.kind {
         TableKind::Director => !table.facts.ids_span_chunks,
         // Orphans lie where their own position is, so two of the same key may be apart.
-        TableKind::Child => table.in_step && table.facts.orphans == 0 && !table.facts.ids_span_chunks,
+        TableKind::Child | TableKind::Companion | TableKind::Match => {
+            table.in_step && table.facts.orphans == 0 && !table.facts.ids_span_chunks
+        }
         TableKind::Replicated => false,
     }
 }

@@ -6,6 +6,7 @@
 
 mod keyed;
 mod near;
+mod pairs;
 
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub(crate) enum Role {
     DirectorDec,
     /// An id that decides the chunk: equal values lie in the same chunk.
     Key,
+    /// Of a match, the id of the director whose row need not lie in this chunk.
+    OtherKey,
 }
 
 /// Where an output column comes from.
@@ -60,7 +63,7 @@ pub(crate) fn mark_local(plan: LogicalPlan) -> PlanResult<Marked> {
         if !reads_tables(&node) {
             return Ok(Transformed::no(node));
         }
-        match prove(&node) {
+        match ways(&node).and_then(pairs::fewest_chunks) {
             Ok(local) => {
                 let marked = LogicalPlan::Extension(Extension { node: Arc::new(local.into_node(node)?) });
                 Ok(Transformed::new(marked, true, TreeNodeRecursion::Jump))
@@ -108,6 +111,7 @@ fn not_local<T>(reason: impl Into<String>) -> Proof<T> {
 }
 
 /// A sub-plan proved local.
+#[derive(Clone)]
 struct Local {
     scans: Vec<Arc<SkyTable>>,
     /// Origin of each output column, where it has a role.
@@ -126,7 +130,7 @@ struct Local {
 
 impl Local {
     fn into_node(self, plan: LogicalPlan) -> PlanResult<ChunkLocal> {
-        let plan = near::read_overlap(plan, &self.with_overlap)?;
+        let plan = near::read_overlap(pairs::seen_from(plan, &self.scans)?, &self.with_overlap)?;
         let partitioned = self.scans.iter().filter(|t| !t.is_replicated());
         let mut all: Vec<ChunkId> = partitioned.flat_map(|t| t.chunks.keys().copied()).collect();
         all.sort_unstable();
@@ -140,39 +144,71 @@ impl Local {
     }
 }
 
+/// More ways to read the matches of a sub-plan are not looked at.
+const MOST_WAYS: usize = 4;
+
+/// The first way in which a sub-plan is local.
 fn prove(plan: &LogicalPlan) -> Proof<Local> {
+    let Some(local) = ways(plan)?.into_iter().next() else { return not_local("") };
+    Ok(local)
+}
+
+/// The ways in which a sub-plan is local: one at least, and several where a match in it can be read in
+/// the chunks of either of its directors.
+fn ways(plan: &LogicalPlan) -> Proof<Vec<Local>> {
     if plan.expressions().iter().any(contains_subquery) {
         return not_local("a sub-query is asked for each row");
     }
     match plan {
         LogicalPlan::TableScan(scan) => prove_scan(scan),
-        LogicalPlan::SubqueryAlias(alias) => prove(&alias.input),
-        LogicalPlan::Filter(filter) => {
-            let mut local = prove(&filter.input)?;
+        LogicalPlan::SubqueryAlias(alias) => ways(&alias.input),
+        LogicalPlan::Filter(filter) => each(ways(&filter.input)?, |mut local| {
             let chunks = predicate_chunks(&filter.predicate, filter.input.schema(), &local);
             local.chunks = local.chunks.map(|own| own.intersect(chunks));
             Ok(local)
-        }
-        LogicalPlan::Projection(projection) => {
-            let mut local = prove(&projection.input)?;
+        }),
+        LogicalPlan::Projection(projection) => each(ways(&projection.input)?, |mut local| {
             let schema = projection.input.schema();
             local.columns = projection.expr.iter().map(|e| origin_of(e, schema, &local.columns)).collect();
             Ok(local)
-        }
+        }),
         LogicalPlan::Join(join) => prove_join(join),
-        LogicalPlan::Aggregate(aggregate) => prove_aggregate(aggregate),
-        LogicalPlan::Window(window) => prove_window(window),
+        LogicalPlan::Aggregate(aggregate) => each(ways(&aggregate.input)?, |local| prove_aggregate(aggregate, local)),
+        LogicalPlan::Window(window) => each(ways(&window.input)?, |local| prove_window(window, local)),
         other => match spherical(other) {
-            Some(join) => prove_spherical(join),
+            Some(join) => Ok(vec![prove_spherical(join)?]),
             None => not_local(""),
         },
     }
 }
 
-fn prove_scan(scan: &TableScan) -> Proof<Local> {
+/// The ways that are left, or why the first is not.
+fn each(ways: Vec<Local>, step: impl Fn(Local) -> Proof<Local>) -> Proof<Vec<Local>> {
+    let mut kept = Vec::with_capacity(ways.len());
+    let mut reason = None;
+    for way in ways {
+        match step(way) {
+            Ok(local) => kept.push(local),
+            Err(apart) => {
+                reason.get_or_insert(apart);
+            }
+        }
+    }
+    match reason {
+        Some(apart) if kept.is_empty() => Err(apart),
+        _ => Ok(kept),
+    }
+}
+
+fn prove_scan(scan: &TableScan) -> Proof<Vec<Local>> {
     let nowhere = || NotLocal(String::new());
     let provider = source_as_provider(&scan.source).map_err(|_| nowhere())?;
     let table = sky_table(&provider).ok_or_else(nowhere)?;
+    let from_second = table.pairs.as_ref().and_then(|pairs| pairs.from_second.clone());
+    [Some(table), from_second].into_iter().flatten().map(|table| prove_table(scan, table)).collect()
+}
+
+fn prove_table(scan: &TableScan, table: Arc<SkyTable>) -> Proof<Local> {
     let columns = scan
         .projected_schema
         .fields()
@@ -190,7 +226,8 @@ fn prove_scan(scan: &TableScan) -> Proof<Local> {
         scans: vec![Arc::clone(&table)],
     };
     // Filters of a scan may name columns that it does not put out.
-    let whole = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &table.schema).map_err(|_| nowhere())?;
+    let whole = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &table.schema)
+        .map_err(|_| NotLocal(String::new()))?;
     let all_columns: Vec<Option<Origin>> = table
         .schema
         .fields()
@@ -217,6 +254,9 @@ fn sky_table(provider: &Arc<dyn TableProvider>) -> Option<Arc<SkyTable>> {
 pub(crate) fn role_of(table: &SkyTable, column: &str) -> Option<Role> {
     if table.locality_key().is_some_and(|(key, _)| key == column) {
         return Some(Role::Key);
+    }
+    if table.other_key().is_some_and(|(key, _)| key == column) {
+        return Some(Role::OtherKey);
     }
     if table.table.kind != TableKind::Director {
         // A child lies in its director's chunk, wherever its own position is.
@@ -267,31 +307,52 @@ fn index_of(schema: &DFSchema, column: &Column) -> Option<usize> {
     schema.maybe_index_of_column(column)
 }
 
-fn prove_join(join: &Join) -> Proof<Local> {
-    let left = prove(&join.left)?;
-    let right = prove(&join.right)?;
+fn prove_join(join: &Join) -> Proof<Vec<Local>> {
+    let (lefts, rights) = (ways(&join.left)?, ways(&join.right)?);
     if join.null_aware {
         return not_local("a NULL in NOT IN (SELECT ...) decides for the rows of all chunks");
     }
     if join.null_equality == NullEquality::NullEqualsNull {
         return not_local("NULL is joined to NULL, which may lie in any chunk");
     }
+    let (mut proved, mut beside) = (Vec::new(), Vec::new());
+    let mut reason = None;
+    for (left, right) in lefts.iter().flat_map(|left| rights.iter().map(move |right| (left, right))) {
+        match joined_in_chunks(join, left, right) {
+            Ok(local) => proved.push(local),
+            Err(apart) => {
+                reason.get_or_insert(apart);
+            }
+        }
+        beside.extend(pairs::joined_beside(join, left, right));
+    }
+    // What needs no rows from beside the chunk comes first.
+    proved.append(&mut beside);
+    proved.truncate(MOST_WAYS);
+    match reason {
+        Some(apart) if proved.is_empty() => Err(apart),
+        _ => Ok(proved),
+    }
+}
+
+/// A join whose matching rows lie in the same chunk.
+fn joined_in_chunks(join: &Join, left: &Local, right: &Local) -> Proof<Local> {
     let keyed = match (&left.database, &right.database) {
         (Some(a), Some(b)) => {
             if a.snapshot != b.snapshot {
                 return not_local(format!("databases {} and {} are cut apart", a.name, b.name));
             }
-            joined_on_key(join, &left, &right)?;
+            joined_on_key(join, left, right)?;
             true
         }
         _ => false,
     };
-    let chunks = joined_chunks(join.join_type, &left, &right)?;
+    let chunks = joined_chunks(join.join_type, left, right)?;
     let reason = match (keyed, join.on.first()) {
         (true, Some((l, r))) => format!("{} joined with {} on {l} = {r}", left.reason, right.reason),
         _ => format!("{} joined with {}", left.reason, right.reason),
     };
-    joined(join.join_type, left, right, chunks, reason)
+    joined(join.join_type, left.clone(), right.clone(), chunks, reason)
 }
 
 /// A local join of two local sides.

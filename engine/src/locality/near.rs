@@ -97,7 +97,7 @@ fn lies_where(position: &[Expr; 2], plan: &LogicalPlan, local: &Local) -> Proof<
 
 /// True for one table alone, a director where its position was proved: its rows beside a chunk can be
 /// had, and they go through filters and projections as its own do.
-fn is_one_scan(plan: &LogicalPlan) -> bool {
+pub(super) fn is_one_scan(plan: &LogicalPlan) -> bool {
     let mut node = plan;
     loop {
         node = match node {

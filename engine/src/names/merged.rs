@@ -7,8 +7,9 @@
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, JoinOperator,
-    ObjectName, TableAlias, TableFactor, TableWithJoins,
+    BinaryOperator, ExcludeSelectItem, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, JoinOperator, ObjectName, ReplaceSelectElement, ReplaceSelectItem, SelectItem,
+    SelectItemQualifiedWildcardKind, TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
 use super::scope::Relation;
@@ -29,6 +30,8 @@ pub(super) struct Merged {
     relations: Vec<usize>,
     /// Its value is the first of these that is not NULL.
     values: Vec<Expr>,
+    /// A join by it has ON in place of USING, so that the planner does not know it is one column.
+    in_on: bool,
 }
 
 /// No tables at all.
@@ -45,20 +48,34 @@ impl Tables {
         }));
     }
 
-    /// Joins what comes before relation `right` with what comes from it on, by columns of one name.
-    ///
-    /// # Errors
-    /// The planner would compare the first table's column, which is not what the name means.
-    pub(super) fn merge(&mut self, name: &str, right: usize, operator: &JoinOperator) -> Result<(), EngineError> {
-        let sides = (self.side(name, 0..right), self.side(name, right..self.relations.len()));
+    /// What is to stand in ON in place of USING of these columns; `None` where the planner compares what
+    /// the names mean. It would compare the first table's column, which a right or full join on one side
+    /// may have left empty.
+    pub(super) fn condition_on(&self, names: &[String], right: usize) -> Option<Expr> {
+        let sides = |name: &String| Some((self.side(name, 0..right)?, self.side(name, right..self.relations.len())?));
         // Of a column that is not there, or twice, the planner complains.
-        let (Some(left), Some(right)) = sides else { return Ok(()) };
-        if let Some(side) = [&left, &right].into_iter().find(|side| self.is_misread(side)) {
-            return Err(EngineError::Invalid(format!(
-                "USING ({name}): the column is already {} of a right or full join; join with ON",
-                side.value()
-            )));
+        let sides = names.iter().map(sides).collect::<Option<Vec<_>>>()?;
+        if !sides.iter().any(|(left, right)| self.is_misread(left) || self.is_misread(right)) {
+            return None;
         }
+        let equal = |(left, right): (Merged, Merged)| Expr::BinaryOp {
+            left: Box::new(left.value()),
+            op: BinaryOperator::Eq,
+            right: Box::new(right.value()),
+        };
+        sides.into_iter().map(equal).reduce(|left, right| Expr::BinaryOp {
+            left: Box::new(left),
+            op: BinaryOperator::And,
+            right: Box::new(right),
+        })
+    }
+
+    /// Joins what comes before relation `right` with what comes from it on, by columns of one name;
+    /// `in_on` where that is written out as a condition.
+    pub(super) fn merge(&mut self, name: &str, right: usize, operator: &JoinOperator, in_on: bool) {
+        let sides = (self.side(name, 0..right), self.side(name, right..self.relations.len()));
+        let (Some(left), Some(right)) = sides else { return };
+        let in_on = in_on || left.in_on || right.in_on;
         let values = match operator {
             JoinOperator::Right(_)
             | JoinOperator::RightOuter(_)
@@ -72,8 +89,8 @@ impl Tables {
             name: name.to_owned(),
             relations: [left.relations, right.relations].concat(),
             values,
+            in_on,
         });
-        Ok(())
     }
 
     /// True of a merged column whose value is not that of its first table.
@@ -90,7 +107,7 @@ impl Tables {
         }
         let [only] = holders.as_slice() else { return None };
         let column = self.relations[*only].column(name)?;
-        Some(Merged { name: name.to_owned(), relations: holders, values: vec![column] })
+        Some(Merged { name: name.to_owned(), relations: holders, values: vec![column], in_on: false })
     }
 
     /// The merged column that an unqualified name means, if it is one and the only one.
@@ -113,6 +130,63 @@ impl Merged {
             [value] => value.clone(),
             values => coalesce(values),
         }
+    }
+}
+
+/// Writes `*` as `a.*, b.*` where the planner would show a merged column once for each table.
+///
+/// # Errors
+/// `Unsupported` for a `*` that is changed by EXCLUDE, REPLACE or their like as well.
+pub(super) fn write_wildcards(items: &mut Vec<SelectItem>, tables: &Tables) -> Result<(), EngineError> {
+    if !tables.merged.iter().any(|merged| merged.in_on) {
+        return Ok(());
+    }
+    let mut written = Vec::with_capacity(items.len());
+    for item in items.drain(..) {
+        match item {
+            SelectItem::Wildcard(options)
+                if options
+                    == WildcardAdditionalOptions {
+                        wildcard_token: options.wildcard_token.clone(),
+                        ..Default::default()
+                    } =>
+            {
+                written.extend((0..tables.relations.len()).map(|index| tables.all_of(index)));
+            }
+            SelectItem::Wildcard(_) => {
+                return Err(EngineError::Unsupported(
+                    "* with EXCLUDE, EXCEPT, REPLACE or RENAME is not supported after USING of a column that a right or \
+                     full join merged before; name the columns"
+                        .to_owned(),
+                ));
+            }
+            other => written.push(other),
+        }
+    }
+    *items = written;
+    Ok(())
+}
+
+impl Tables {
+    /// `t.*` with merged columns in the first of their tables only.
+    fn all_of(&self, index: usize) -> SelectItem {
+        let mut options = WildcardAdditionalOptions::default();
+        let mut excluded = Vec::new();
+        let mut replaced = Vec::new();
+        for merged in self.merged.iter().filter(|merged| merged.relations.contains(&index)) {
+            let name = Ident::with_quote('"', &merged.name);
+            if merged.relations.first() == Some(&index) {
+                let expr = merged.value();
+                replaced.push(Box::new(ReplaceSelectElement { expr, column_name: name, as_keyword: true }));
+            } else {
+                excluded.push(ObjectName::from(vec![name]));
+            }
+        }
+        options.opt_exclude = (!excluded.is_empty()).then_some(ExcludeSelectItem::Multiple(excluded));
+        options.opt_replace = (!replaced.is_empty()).then_some(ReplaceSelectItem { items: replaced });
+        let qualifier = self.relations[index].qualifier();
+        let qualifier = qualifier.into_iter().map(|part| Ident { quote_style: Some('"'), ..part }).collect::<Vec<_>>();
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(qualifier)), options)
     }
 }
 

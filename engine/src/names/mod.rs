@@ -6,6 +6,7 @@
 //! `sql_parser.enable_ident_normalization = false`), so [`resolve`] rewrites every name of a
 //! statement to the spelling it was declared with, and every table to `database.table`.
 
+mod distinct;
 mod expressions;
 mod merged;
 mod query;

@@ -7,8 +7,9 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::NameCatalog;
+use super::distinct;
 use super::expressions::{Expressions, Outputs, lower, lower_function_name};
-use super::merged::{NO_TABLES, Tables, name_subqueries};
+use super::merged::{NO_TABLES, Tables, name_subqueries, write_wildcards};
 use super::scope::{Columns, Relation, RelationName, Scope, all_columns, column_among, declared, find, means, same};
 use super::tables::{FoundTable, find_table};
 use crate::error::EngineError;
@@ -16,25 +17,38 @@ use crate::error::EngineError;
 /// WITH entries in sight, innermost last.
 #[derive(Debug)]
 pub(super) struct Entries<'a> {
-    own: Vec<(String, Columns)>,
+    own: Vec<Entry>,
     outer: Option<&'a Entries<'a>>,
 }
 
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    /// The planner takes no name twice, also of an entry that hides one further out.
+    planned: String,
+    columns: Columns,
+}
+
 impl Entries<'_> {
-    fn find(&self, ident: &Ident) -> Option<&(String, Columns)> {
-        std::iter::successors(Some(self), |entries| entries.outer)
-            .find_map(|entries| entries.own.iter().rev().find(|(name, _)| means(ident, name)))
+    fn find(&self, ident: &Ident) -> Option<&Entry> {
+        self.chain().find_map(|entries| entries.own.iter().rev().find(|entry| means(ident, &entry.name)))
     }
 
-    fn add(&mut self, name: &Ident, columns: Columns) -> Result<(), EngineError> {
-        if let Some((other, _)) = self.own.iter().find(|(other, _)| same(other, &name.value)) {
+    fn chain(&self) -> impl Iterator<Item = &Entries<'_>> {
+        std::iter::successors(Some(self), |entries| entries.outer)
+    }
+
+    /// The name under which an entry of this WITH is planned.
+    fn planned_name(&self, name: &str) -> Result<String, EngineError> {
+        if let Some(Entry { name: other, .. }) = self.own.iter().find(|entry| same(&entry.name, name)) {
             return Err(EngineError::Invalid(format!(
-                "WITH has \"{other}\" and \"{}\"; give each entry a name of its own",
-                name.value
+                "WITH has \"{other}\" and \"{name}\"; give each entry a name of its own"
             )));
         }
-        self.own.push((name.value.clone(), columns));
-        Ok(())
+        let is_taken =
+            |wanted: &str| self.chain().flat_map(|entries| &entries.own).any(|entry| entry.planned == wanted);
+        let numbered = (2..).map(|number| format!("{name}_{number}"));
+        Ok(std::iter::once(name.to_owned()).chain(numbered).find(|wanted| !is_taken(wanted)).unwrap_or_default())
     }
 }
 
@@ -69,12 +83,15 @@ impl<'a> Resolver<'a> {
         let mut own = Entries { own: Vec::new(), outer: Some(entries) };
         if let Some(with) = &mut query.with {
             for entry in &mut with.cte_tables {
+                let name = entry.alias.name.value.clone();
+                let planned = own.planned_name(&name)?;
                 let columns = if with.recursive {
-                    self.resolve_recursive(entry, outer, &own)?
+                    self.resolve_recursive(entry, &planned, outer, &own)?
                 } else {
                     self.resolve_query(&mut entry.query, outer, &own)?.renamed(column_names(&entry.alias))
                 };
-                own.add(&entry.alias.name, columns)?;
+                entry.alias.name.value.clone_from(&planned);
+                own.own.push(Entry { name, planned, columns });
             }
         }
         let (columns, tables) = self.resolve_body(&mut query.body, outer, &own)?;
@@ -82,6 +99,7 @@ impl<'a> Resolver<'a> {
         if let Some(order_by) = &mut query.order_by {
             Expressions::new(self, scope, &own, Outputs::First(&columns.names)).rewrite(order_by)?;
         }
+        distinct::tell_casts_apart(query, &tables);
         if let Some(limit) = &mut query.limit_clause {
             Expressions::new(self, Scope::EMPTY, &own, Outputs::Hidden).rewrite(limit)?;
         }
@@ -92,6 +110,7 @@ impl<'a> Resolver<'a> {
     fn resolve_recursive(
         &self,
         entry: &mut Cte,
+        planned: &str,
         outer: &Scope<'_>,
         entries: &Entries<'_>,
     ) -> Result<Columns, EngineError> {
@@ -99,9 +118,9 @@ impl<'a> Resolver<'a> {
             return Ok(self.resolve_query(&mut entry.query, outer, entries)?.renamed(column_names(&entry.alias)));
         };
         let columns = self.resolve_body(left, outer, entries)?.0.renamed(column_names(&entry.alias));
-        let mut own = Entries { own: Vec::new(), outer: Some(entries) };
-        own.add(&entry.alias.name, columns.clone())?;
-        self.resolve_body(right, outer, &own)?;
+        let name = entry.alias.name.value.clone();
+        let itself = Entry { name, planned: planned.to_owned(), columns: columns.clone() };
+        self.resolve_body(right, outer, &Entries { own: vec![itself], outer: Some(entries) })?;
         Ok(columns)
     }
 
@@ -156,10 +175,15 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
+        write_wildcards(&mut select.projection, &tables)?;
         let mut columns = Columns::default();
+        let mut given = Vec::with_capacity(select.projection.len());
         for item in &mut select.projection {
+            let before = columns.names.len();
             self.resolve_item(item, &mut plain, &mut columns)?;
+            given.push(before..columns.names.len());
         }
+        distinct::name_apart(&mut select.projection, &given, &mut columns.names, &tables);
         Expressions::new(self, scope, entries, Outputs::First(&columns.names)).rewrite(&mut select.distinct)?;
         let mut grouped = Expressions::new(self, scope, entries, Outputs::Last(&columns.names));
         grouped.rewrite(&mut select.group_by)?;
@@ -251,8 +275,12 @@ impl<'a> Resolver<'a> {
                 }
                 Some(JoinConstraint::None) | None => {}
             }
+            let condition = tables.condition_on(&merged, right);
             for name in merged {
-                tables.merge(&name, right, join_operator)?;
+                tables.merge(&name, right, join_operator, condition.is_some());
+            }
+            if let (Some(condition), Some(constraint)) = (condition, constraint_of(join_operator)) {
+                *constraint = JoinConstraint::On(condition);
             }
         }
         Ok(tables)
@@ -285,7 +313,7 @@ impl<'a> Resolver<'a> {
                 arguments.rewrite(array_exprs)?;
                 relation(alias.as_ref(), RelationName::Nameless, Columns::default())
             }
-            TableFactor::Table { name, alias, args: None, .. } => self.resolve_table(name, alias.as_ref(), entries)?,
+            TableFactor::Table { name, alias, args: None, .. } => self.resolve_table(name, alias, entries)?,
             TableFactor::Derived { lateral, subquery, alias, .. } => {
                 let around = if *lateral { &beside } else { outer };
                 let columns = self.resolve_query(subquery, around, entries)?;
@@ -310,19 +338,23 @@ impl<'a> Resolver<'a> {
     fn resolve_table(
         &self,
         name: &mut ObjectName,
-        alias: Option<&TableAlias>,
+        alias: &mut Option<TableAlias>,
         entries: &Entries<'_>,
     ) -> Result<Relation, EngineError> {
         if let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice()
-            && let Some((entry, columns)) = entries.find(ident)
+            && let Some(entry) = entries.find(ident)
         {
-            *ident = declared(ident, entry.clone());
-            return Ok(relation(alias, RelationName::Alias(entry.clone()), columns.clone()));
+            if alias.is_none() && entry.planned != entry.name {
+                let name = declared(ident, entry.name.clone());
+                *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+            }
+            *ident = declared(ident, entry.planned.clone());
+            return Ok(relation(alias.as_ref(), RelationName::Alias(entry.name.clone()), entry.columns.clone()));
         }
         let found = find_table(self.catalog, name)?;
         *name = found.object_name();
         let FoundTable { database, table, columns } = found;
-        Ok(relation(alias, RelationName::Table { database, table }, columns))
+        Ok(relation(alias.as_ref(), RelationName::Table { database, table }, columns))
     }
 }
 

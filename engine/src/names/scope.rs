@@ -95,7 +95,7 @@ impl Relation {
     }
 
     /// The qualifier as the planner knows it.
-    fn qualifier(&self) -> Vec<Ident> {
+    pub(super) fn qualifier(&self) -> Vec<Ident> {
         match &self.name {
             RelationName::Alias(alias) => vec![Ident::new(alias.clone())],
             RelationName::Table { database, table } => vec![Ident::new(database.clone()), Ident::new(table.clone())],

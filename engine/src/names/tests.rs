@@ -217,6 +217,10 @@ fn subqueries_and_with_entries_are_scopes() {
         "WITH RECURSIVE Steps (N) AS (SELECT 1 UNION ALL SELECT n + 1 FROM steps WHERE n < 5) SELECT n FROM STEPS",
         "WITH RECURSIVE Steps (N) AS (SELECT 1 UNION ALL SELECT N + 1 FROM Steps WHERE N < 5) SELECT N FROM Steps",
     );
+    check(
+        "WITH t AS (SELECT ra FROM source) SELECT 1 FROM (WITH t AS (SELECT RA FROM T) SELECT t.RA FROM T) AS q, t",
+        "WITH t AS (SELECT ra FROM dr1.Source) SELECT 1 FROM (WITH t_2 AS (SELECT ra FROM t) SELECT t.ra FROM t_2 AS t) AS q, t",
+    );
     // The inner query first, then the one around it.
     check(
         "SELECT objectid FROM object o WHERE EXISTS (SELECT 1 FROM source s WHERE S.objectid = O.OBJECTID AND RA > ZMAG)",
@@ -263,10 +267,12 @@ fn joins_name_columns_of_both_sides() {
         "SELECT 1 FROM (SELECT objectid FROM object) JOIN source s USING (objectid) WHERE objectid = 1",
         "SELECT 1 FROM (SELECT objectId FROM dr1.Object) AS subquery_1 JOIN dr1.Source s USING(objectId) WHERE \"subquery_1\".\"objectId\" = 1",
     );
-    fails(
-        "SELECT 1 FROM object o FULL JOIN source s USING (objectId) JOIN dr2.object USING (objectId)",
-        "USING (objectId): the column is already coalesce(\"o\".\"objectId\", \"s\".\"objectId\") of a right or full join; \
-         join with ON",
+    check(
+        "SELECT * FROM object o FULL JOIN source s USING (objectId) JOIN dr2.object USING (objectId)",
+        "SELECT o.* REPLACE (coalesce(o.\"objectId\", s.\"objectId\") AS \"objectId\"), \
+         s.* EXCLUDE (\"objectId\"), dr2.Object.* EXCLUDE (\"objectId\") \
+         FROM dr1.Object o FULL JOIN dr1.Source s USING(objectId) \
+         JOIN dr2.Object ON coalesce(\"o\".\"objectId\", \"s\".\"objectId\") = \"dr2\".\"Object\".\"objectId\"",
     );
     fails(
         "SELECT 1 FROM source JOIN forcedsource USING (objectid)",
@@ -452,4 +458,21 @@ async fn datafusion_finds_what_was_rewritten() {
         }
         assert_eq!(count, rows, "{sql}");
     }
+}
+
+#[test]
+fn columns_of_one_name_get_names_apart() {
+    check("SELECT ra, RA, decl AS Ra_1 FROM source", "SELECT ra, ra AS \"ra_1\", decl AS Ra_1 FROM dr1.Source");
+    check(
+        "SELECT source.ra, s.ra, s.RA FROM source, source s",
+        "SELECT dr1.Source.ra, s.ra, s.ra AS \"ra_1\" FROM dr1.Source, dr1.Source s",
+    );
+    check("SELECT zmag, * FROM object", "SELECT zMag AS \"zMag_1\", * FROM dr1.Object");
+    check("SELECT *, max(ra) OVER () AS ra FROM source", "SELECT *, max(ra) OVER () AS \"ra_1\" FROM dr1.Source");
+    check("SELECT 1, 2, 1", "SELECT 1 AS \"1\", 2, 1 AS \"1_1\"");
+    check(
+        "SELECT max(ra), max(CAST(RA AS INT)) FROM source ORDER BY max(ra)",
+        "SELECT max(ra) AS \"max(ra)\", max(CASE WHEN true THEN CAST(ra AS INT) END) AS \"max(ra)_1\" FROM dr1.Source ORDER BY max(ra)",
+    );
+    check("SELECT max(ra), min(CAST(ra AS INT)) FROM source", "SELECT max(ra), min(CAST(ra AS INT)) FROM dr1.Source");
 }

@@ -31,6 +31,7 @@ use crate::shuffle::leaf::StageLeafExec;
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::best::{Best, Ties};
 use crate::spherical::exec::{PlaceExprs, Residual, SphericalJoinSpec};
+use crate::tables::PairSide;
 
 /// A node of ours on the wire.
 #[derive(Clone, PartialEq, Message)]
@@ -368,6 +369,7 @@ impl Reader<'_> {
             table: message.table,
             replicated: message.replicated,
             overlap: message.overlap,
+            side: PairSide::First,
             table_schema: Arc::new(schema),
             projection: message.projection.iter().map(|i| *i as usize).collect(),
             predicate,

@@ -242,7 +242,10 @@ impl ChunkDispatchExec {
     }
 
     fn table_of(&self, scan: &ChunkScan) -> Result<&Arc<SkyTable>> {
-        let known = self.tables.iter().find(|t| t.database.name == scan.database && t.table.name == scan.table);
+        let is = |t: &&Arc<SkyTable>| {
+            t.database.name == scan.database && t.table.name == scan.table && t.side() == scan.side
+        };
+        let known = self.tables.iter().find(is);
         known.ok_or_else(|| {
             let name = format!("{}.{}", scan.database, scan.table);
             internal_datafusion_err!("a fragment scans {name}, which its leaf does not know")

@@ -17,7 +17,9 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
 
-/// What a chunk scan reads; all of it travels to the worker.
+use crate::tables::PairSide;
+
+/// What a chunk scan reads; it travels to the worker.
 #[derive(Debug, Clone)]
 pub(crate) struct ChunkScan {
     pub(crate) database: String,
@@ -26,6 +28,9 @@ pub(crate) struct ChunkScan {
     pub(crate) replicated: bool,
     /// Reads the overlap rows of the chunk instead of its own.
     pub(crate) overlap: bool,
+    /// The director whose chunks the pairs of a match are read in. It does not travel: the worker is
+    /// told the files.
+    pub(crate) side: PairSide,
     /// The table's whole schema, as in its files.
     pub(crate) table_schema: SchemaRef,
     /// Indices into `table_schema` of the columns that come out.
@@ -79,6 +84,9 @@ impl DisplayAs for ChunkScanExec {
         }
         if self.scan.replicated {
             write!(f, " replicated")?;
+        }
+        if self.scan.side == PairSide::Second {
+            write!(f, " by its second director")?;
         }
         write!(f, ", columns=[{}]", columns.join(", "))?;
         if let Some(predicate) = &self.scan.predicate {

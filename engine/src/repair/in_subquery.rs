@@ -3,7 +3,8 @@
 //! DataFusion gets that right for an IN that is a condition by itself, which becomes a semi join, and
 //! for a NOT IN by itself whose sub-query stands alone, an anti join that heeds NULL. Everywhere else,
 //! below OR and NOT and where a NOT IN names columns of the query around it, its joins know no third
-//! value. There the sub-query is written as EXISTS, which has two values as a join has.
+//! value; and it has no plan for an IN that is a value, as in a SELECT list. There the sub-query is
+//! written as EXISTS, which has two values as a join has.
 
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, Spans};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, find_out_reference_exprs, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Subquery, lit, not, when,
+    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, lit, not, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Rewrites the IN sub-queries of conditions whose third truth value would be lost.
+/// Rewrites the IN sub-queries whose third truth value would be lost.
 #[derive(Debug)]
 pub(crate) struct InSubqueryRule;
 
@@ -30,7 +32,7 @@ impl AnalyzerRule for InSubqueryRule {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let names = AliasGenerator::new();
         plan.transform_up_with_subqueries(|plan| {
-            let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+            let LogicalPlan::Filter(filter) = plan else { return valued(plan, &names) };
             if !has_in_subquery(&filter.predicate)? {
                 return Ok(Transformed::no(LogicalPlan::Filter(filter)));
             }
@@ -43,6 +45,34 @@ impl AnalyzerRule for InSubqueryRule {
         })
         .data()
     }
+}
+
+/// Any other node, where IN is no condition but a value.
+fn valued(plan: LogicalPlan, names: &AliasGenerator) -> Result<Transformed<LogicalPlan>> {
+    let gives_values = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_));
+    let [input] = plan.inputs()[..] else { return Ok(Transformed::no(plan)) };
+    if !gives_values {
+        return Ok(Transformed::no(plan));
+    }
+    let schema = Arc::clone(input.schema());
+    let preserved = NamePreserver::new(&plan);
+    let rewritten = plan.map_expressions(|expr| {
+        if !has_in_subquery(&expr)? {
+            return Ok(Transformed::no(expr));
+        }
+        let name = preserved.save(&expr);
+        let expr = all_three_valued(expr, &schema, names)?;
+        Ok(Transformed::yes(name.restore(expr)))
+    })?;
+    if rewritten.transformed { rewritten.map_data(LogicalPlan::recompute_schema) } else { Ok(rewritten) }
+}
+
+fn all_three_valued(expr: Expr, schema: &DFSchema, names: &AliasGenerator) -> Result<Expr> {
+    expr.transform_up(|e| match e {
+        Expr::InSubquery(found) => three_valued(found, schema, names).map(Transformed::yes),
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
 }
 
 fn has_in_subquery(expr: &Expr) -> Result<bool> {
@@ -59,13 +89,10 @@ fn rewritten(condition: Expr, schema: &DFSchema, names: &AliasGenerator) -> Resu
         other => other,
     };
     match condition {
-        Expr::InSubquery(ref only) if !only.negated || only.subquery.outer_ref_columns.is_empty() => Ok(condition),
-        other => other
-            .transform_up(|e| match e {
-                Expr::InSubquery(found) => three_valued(found, schema, names).map(Transformed::yes),
-                other => Ok(Transformed::no(other)),
-            })
-            .data(),
+        Expr::InSubquery(only) if !only.negated || only.subquery.outer_ref_columns.is_empty() => {
+            Ok(Expr::InSubquery(named_apart(only, names)?))
+        }
+        other => all_three_valued(other, schema, names),
     }
 }
 
@@ -78,10 +105,7 @@ fn three_valued(found: InSubquery, schema: &DFSchema, names: &AliasGenerator) ->
     // Under a name of its own: the query around may read the same table, and the planner would take one
     // column for the other.
     let name = names.next("in_subquery");
-    let rows = found.subquery.subquery.as_ref().clone();
-    let (qualifier, field) = rows.schema().qualified_field(0);
-    let renamed = Expr::Column(Column::from((qualifier, field))).alias(&name);
-    let rows = LogicalPlanBuilder::from(rows).project([renamed])?.build()?;
+    let rows = listed_as(&found.subquery.subquery, &name)?;
     let listed_may_be_null = rows.schema().field(0).is_nullable();
     let listed = Expr::Column(Column::new_unqualified(name));
     let subquery = Subquery { subquery: Arc::new(rows), ..found.subquery };
@@ -103,6 +127,33 @@ fn three_valued(found: InSubquery, schema: &DFSchema, names: &AliasGenerator) ->
         }
     };
     Ok(if found.negated { not(is_in) } else { is_in })
+}
+
+/// The rows of a sub-query with its one column under a name.
+///
+/// The name is put into the sub-query's own projection: a cast has the name of what it casts, and beside
+/// it the planner puts columns that the sub-query compares with those of the query around.
+fn listed_as(rows: &LogicalPlan, name: &str) -> Result<LogicalPlan> {
+    let (listed, input) = match rows {
+        LogicalPlan::Projection(Projection { expr, input, .. }) if expr.len() == 1 => {
+            (expr[0].clone().unalias(), Arc::clone(input))
+        }
+        other => (Expr::Column(Column::from(other.schema().qualified_field(0))), Arc::new(other.clone())),
+    };
+    LogicalPlanBuilder::from(input).project([listed.alias(name)])?.build()
+}
+
+/// The sub-query of an IN that stays one; see [`listed_as`].
+fn named_apart(found: InSubquery, names: &AliasGenerator) -> Result<InSubquery> {
+    let is_computed = match found.subquery.subquery.as_ref() {
+        LogicalPlan::Projection(projection) => !matches!(projection.expr.as_slice(), [Expr::Column(_)]),
+        _ => false,
+    };
+    if !is_computed || found.subquery.outer_ref_columns.is_empty() {
+        return Ok(found);
+    }
+    let rows = listed_as(&found.subquery.subquery, &names.next("in_subquery"))?;
+    Ok(InSubquery { subquery: Subquery { subquery: Arc::new(rows), ..found.subquery }, ..found })
 }
 
 /// EXISTS of the sub-query's rows that pass `condition`.

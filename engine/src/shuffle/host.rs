@@ -198,6 +198,7 @@ impl WorkerSessionBuilder for StageSessions {
         let cancel = setup.cancel.clone();
         let config = config
             .with_batch_size(self.0.fragments.batch_rows())
+            .with_sort_spill_reservation_bytes(self.0.fragments.sort_reservation())
             .with_extension(Arc::new(stage))
             .with_extension(Arc::new(QueryCancel(setup.cancel)))
             .with_distributed_user_codec(FragmentCodec)

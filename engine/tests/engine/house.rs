@@ -376,9 +376,11 @@ fn table(name: &str, kind: TableKind, rows: &RecordBatch, chunks: BTreeMap<Chunk
         dec_column: None,
         director: None,
         director_key: None,
+        second_director: None,
+        second_director_key: None,
         description: None,
     };
-    let facts = TableFacts { rows: rows.num_rows() as u64, orphans: 0, ids_span_chunks: false };
+    let facts = TableFacts { rows: rows.num_rows() as u64, ..TableFacts::default() };
     TestTable { new, facts, chunks, overlap: BTreeMap::new() }
 }
 

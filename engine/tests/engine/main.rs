@@ -5,6 +5,7 @@
 
 mod answers;
 mod datafusion_slt;
+mod forms;
 mod house;
 mod near;
 mod plans;

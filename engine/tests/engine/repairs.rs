@@ -113,6 +113,48 @@ async fn columns_merged_by_using_in_a_subquery_are_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_listed_may_be_a_cast_of_what_is_compared() {
+    let house = House::build(schemes().remove(0)).await;
+    let query = |not: &str, more: &str| {
+        format!(
+            "SELECT x FROM {{a}} WHERE CAST(k AS DOUBLE) {not} IN (SELECT CAST(b.k AS BIGINT) FROM {{b}} WHERE b.k = a.k) {more}"
+        )
+    };
+    check(&house, &query("", ""), &["20"]).await;
+    check(&house, &query("", "OR x = 10"), &["10", "20"]).await;
+    check(&house, &query("NOT", ""), &["10", "30"]).await;
+    check(&house, &query("NOT", "AND x < 30 OR x = 20"), &["10", "20"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_union_keeps_the_names_of_a_part_without_rows() {
+    let house = House::build(schemes().remove(0)).await;
+    check(&house, "SELECT max(p) FROM (SELECT k AS p FROM {a} WHERE false UNION SELECT y AS q FROM {b}) t", &["400"])
+        .await;
+    check(
+        &house,
+        "SELECT p FROM ((SELECT k AS p FROM {a} LIMIT 0) UNION ALL SELECT y AS q FROM {b} UNION ALL SELECT x FROM {a}) t WHERE p > 25",
+        &["200", "30", "300", "400"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_are_divided_by_expressions() {
+    let house = House::build(schemes().remove(0)).await;
+    let sql = "SELECT x, sum(x) OVER (PARTITION BY abs(k) < 2 ORDER BY x) AS s, \
+               count(*) OVER (PARTITION BY abs(k) < 2) FROM {a}";
+    check(&house, sql, &["10|10|1", "20|20|1", "30|30|1"]).await;
+    let by_half =
+        "SELECT max(n), sum(n) FROM (SELECT count(*) OVER (PARTITION BY abs(dec) < 45, ra > 180) AS n FROM object) t";
+    let [low, high] = ["abs(dec) < 45", "NOT abs(dec) < 45"]
+        .map(|condition| format!("SELECT count(*) AS n FROM object WHERE {condition} GROUP BY ra > 180"));
+    let expected = format!("SELECT max(n), sum(n * n) FROM ({low} UNION ALL {high}) t");
+    let expected = house.ask(&expected).await.unwrap();
+    check(&house, by_half, &[&expected[0]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_condition_without_columns_takes_a_grand_total_away() {
     let house = House::build(schemes().remove(0)).await;
     let never = "(SELECT max(mag) FROM source) < 0";

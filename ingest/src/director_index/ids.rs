@@ -1,6 +1,7 @@
 //! Ids of any integer type or of text, compared as what they are.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Int64Type, UInt64Type};
@@ -30,6 +31,16 @@ impl Id<'_> {
             Id::Signed(id) => Id::Signed(id),
             Id::Unsigned(id) => Id::Unsigned(id),
             Id::Text(id) => Id::Text(Cow::Owned(id.into_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Id::Signed(id) => id.fmt(f),
+            Id::Unsigned(id) => id.fmt(f),
+            Id::Text(id) => write!(f, "{id:?}"),
         }
     }
 }

@@ -1,5 +1,9 @@
 //! A part of a director index in memory: ids in order, found by searching near the last one found.
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use arrow::datatypes::DataType;
 use skyflight_sky::ChunkId;
 
@@ -24,6 +28,10 @@ pub(crate) fn bytes_per_id(id_type: &DataType) -> usize {
 pub(crate) struct Lookup {
     ids: Ids,
     places: Vec<Place>,
+    /// Indices of ids that have further entries.
+    repeated: HashSet<usize>,
+    /// A bit for each id, set once a row of it was seen.
+    seen: OnceLock<Vec<AtomicU64>>,
 }
 
 #[derive(Debug)]
@@ -40,13 +48,14 @@ impl Lookup {
             DataType::UInt64 => Ids::Unsigned(Vec::new()),
             _ => Ids::Signed(Vec::new()),
         };
-        Lookup { ids, places: Vec::new() }
+        Lookup { ids, places: Vec::new(), repeated: HashSet::new(), seen: OnceLock::new() }
     }
 
     /// Adds an entry; entries come in order, and of an id the first counts.
     pub(crate) fn push(&mut self, id: &Id<'_>, place: Place) {
         let last = self.places.len().checked_sub(1);
-        if last.is_some_and(|last| self.order(last, id) == Some(std::cmp::Ordering::Equal)) {
+        if let Some(last) = last.filter(|last| self.order(*last, id) == Some(std::cmp::Ordering::Equal)) {
+            self.repeated.insert(last);
             return;
         }
         match (&mut self.ids, id) {
@@ -74,7 +83,20 @@ impl Lookup {
         }
     }
 
-    /// The place of an id. `hint` is where the last search ended: rows of children often come in the order of
+    /// Whether the id found at `hint` has one entry only.
+    pub(crate) fn is_alone(&self, hint: usize) -> bool {
+        !self.repeated.contains(&hint)
+    }
+
+    /// Whether this is asked for the first time of the id found at `hint`.
+    pub(crate) fn is_new(&self, hint: usize) -> bool {
+        let words = self.places.len().div_ceil(64);
+        let seen = self.seen.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+        let bit = 1 << (hint % 64);
+        seen.get(hint / 64).is_none_or(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
+    /// The place of an id. `hint` is where the last search ended, and where this one found the id: rows of children often come in the order of
     /// their directors, and then the answer is there or just behind.
     pub(crate) fn find(&self, id: &Id<'_>, hint: &mut usize) -> Option<Place> {
         let less = |at: usize| self.order(at, id).is_some_and(std::cmp::Ordering::is_lt);

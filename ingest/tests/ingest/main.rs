@@ -6,6 +6,7 @@ mod children;
 mod directors;
 mod failures;
 mod memory;
+mod pairs;
 mod real_catalogs;
 mod support;
 mod synthetic;

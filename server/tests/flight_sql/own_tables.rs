@@ -60,6 +60,8 @@ impl TableWriter for InMemory {
             dec_column: None,
             director: None,
             director_key: None,
+            second_director: None,
+            second_director_key: None,
             description: None,
         };
         let mode = match upload.mode {

@@ -62,6 +62,8 @@ async fn coordinator(texts: Vec<String>, fails: bool) -> (TestCoordinator, Arc<C
             dec_column: None,
             director: None,
             director_key: None,
+            second_director: None,
+            second_director_key: None,
             description: None,
         },
         mode: CommitMode::Append,

@@ -193,6 +193,8 @@ pub(crate) async fn sky() -> Arc<dyn CatalogStore> {
             dec_column: Some("decl_PS".into()),
             director: None,
             director_key: None,
+            second_director: None,
+            second_director_key: None,
             description: None,
         },
         mode: CommitMode::Append,

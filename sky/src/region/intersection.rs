@@ -85,7 +85,7 @@ fn ellipses_meet(a: &Ellipse, b: &Ellipse) -> bool {
 }
 
 /// Where [`Ellipse::rounded`] puts the centre of the ellipse.
-const AXIS: UnitVector = UnitVector { x: 0.0, y: 0.0, z: 1.0 };
+pub(super) const AXIS: UnitVector = UnitVector { x: 0.0, y: 0.0, z: 1.0 };
 
 /// The sides of a polygon, each from a corner to the next.
 fn sides(corners: &[UnitVector]) -> impl Iterator<Item = [UnitVector; 2]> {
@@ -94,7 +94,7 @@ fn sides(corners: &[UnitVector]) -> impl Iterator<Item = [UnitVector; 2]> {
 }
 
 /// The angle from a direction to the nearest point on the sides of a polygon.
-fn distance_to_sides_rad(v: UnitVector, corners: &[UnitVector]) -> f64 {
+pub(super) fn distance_to_sides_rad(v: UnitVector, corners: &[UnitVector]) -> f64 {
     sides(corners).map(|side| distance_to_arc_rad(v, side)).fold(f64::INFINITY, f64::min)
 }
 
@@ -123,7 +123,7 @@ fn cross_each_other([a, b]: [UnitVector; 2], [c, d]: [UnitVector; 2]) -> bool {
 ///
 /// The angle from a point to a curve such as an ellipse has at most two minima on the circle. The steps find their
 /// neighbourhoods, and golden sections (Kiefer 1953, Proc. Am. Math. Soc. 4, 502) the least value of each.
-fn least_around(value: impl Fn(f64) -> f64) -> f64 {
+pub(super) fn least_around(value: impl Fn(f64) -> f64) -> f64 {
     const STEPS: usize = 256;
     const SECTIONS: usize = 60;
     let golden = (5.0_f64.sqrt() - 1.0) / 2.0;

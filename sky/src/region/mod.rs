@@ -2,6 +2,7 @@
 //! it lies outside; the second must agree with the first, for covers rest on it.
 
 mod circle;
+mod containment;
 mod ellipse;
 mod intersection;
 mod moc;

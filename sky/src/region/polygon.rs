@@ -76,6 +76,11 @@ impl ConvexPolygon {
         &self.corners
     }
 
+    /// For each edge the direction at right angles to its great circle, towards the inside.
+    pub(super) fn inward(&self) -> &[UnitVector] {
+        &self.inward
+    }
+
     /// The centre of mass of the area. The integral of the direction over a polygon is half the sum of its inward
     /// normals times the lengths of its sides (Brock 1975, J. Math. Geol. 7, 89), which loses the digits of a small
     /// one; there the integral over triangles is taken by a rule of fifth degree, exact to rounding.

@@ -118,6 +118,8 @@ impl Sky {
             dec_column: key("dec", TableKind::Director),
             director: key("Object", TableKind::Child),
             director_key: key("objectId", TableKind::Child),
+            second_director: None,
+            second_director_key: None,
             description: None,
         };
         let mut files = Vec::new();

@@ -49,10 +49,11 @@ pub(super) const FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "contains",
-        "CONTAINS(point, region)",
-        "1 where the point lies in the region or on its border, else 0; NULL where either is NULL (ADQL). \
-         `CONTAINS(POINT(ra, dec), CIRCLE(10, 20, 0.1)) = 1` reads only the chunks the circle meets. Of two strings: \
-         whether the first contains the second, as a boolean.",
+        "CONTAINS(geometry, region)",
+        "1 where the point, or every position of the first region, lies in the region or on its border, else 0; NULL \
+         where either is NULL (ADQL). `CONTAINS(POINT(ra, dec), CIRCLE(10, 20, 0.1)) = 1` reads only the chunks the \
+         circle meets. A region that touches the border from within may be told either way by rounding. Of two \
+         strings: whether the first contains the second, as a boolean.",
     ),
     (
         "intersects",
@@ -60,6 +61,12 @@ pub(super) const FUNCTIONS: &[(&str, &str, &str)] = &[
         "1 where two geometries (points and regions) have a position in common, borders included, else 0; NULL where \
          either is NULL (ADQL). With a point it is CONTAINS, and reads only the chunks a constant region meets. Regions \
          that touch in one point may be told either way by rounding.",
+    ),
+    (
+        "coordsys",
+        "COORDSYS(geometry)",
+        "The frame of a geometry: always ICRS, to which positions of other frames are brought with \
+         galactic_to_icrs (ADQL). NULL where the geometry is NULL.",
     ),
     (
         "area",

@@ -118,6 +118,7 @@ pub(super) const FUNCTIONS: &[(&str, &str, &str)] = &[
          scisql's form: for scisql_s2PtInCPoly and scisql_s2CPolyHtmRanges. NULL where an argument is NULL or a row's \
          numbers make no convex polygon.",
     ),
+    ("scisql_getversion", "scisql_getVersion()", "The name and version of what these functions are part of."),
     (
         "scisql_extractint64",
         "scisql_extractInt64(bytes, index)",

@@ -55,6 +55,45 @@ async fn regions_meet() {
     }
 }
 
+/// Regions and whether the first lies in the second.
+const HELD: &[(&str, &str, bool)] = &[
+    ("circle(359.9, 0, 0.5)", "circle(0.1, 0, 0.71)", true),
+    ("circle(359.9, 0, 0.5)", "circle(0.1, 0, 0.69)", false),
+    ("circle(0.1, 0, 0.71)", "circle(359.9, 0, 0.5)", false),
+    ("circle(77, 89, 0.1)", "polygon(0, 80, 120, 80, 240, 80)", true),
+    ("circle(77, 89, 6.5)", "polygon(0, 80, 120, 80, 240, 80)", false),
+    ("polygon(355, -1, 5, -1, 5, 1, 355, 1)", "circle(0, 0, 5.2)", true),
+    ("polygon(355, -1, 5, -1, 5, 1, 355, 1)", "circle(0, 0, 5.05)", false),
+    ("polygon(359, -1, 1, -1, 1, 1, 359, 1)", "box(0, 0, 5, 5)", true),
+    ("box(0, 0, 10, 2)", "box(0, 0, 2, 10)", false),
+    ("ellipse(0, 0, 5, 0.1, 90)", "box(0, 0, 10.1, 0.3)", true),
+    ("ellipse(0, 0, 5, 0.1, 90)", "box(0, 0, 9.9, 0.3)", false),
+    ("circle(4, 0, 0.04)", "ellipse(0, 0, 5, 0.1, 90)", true),
+    ("circle(4, 0, 0.09)", "ellipse(0, 0, 5, 0.1, 90)", false),
+    ("circle(180, 0, 10)", "circle(0, 0, 171)", false),
+    ("box(0, 0, 20, 20)", "circle(180, 0, 175)", false),
+    ("box(0, 0, 20, 20)", "circle(90, 0, 101)", true),
+];
+
+#[tokio::test]
+async fn regions_lie_in_regions() {
+    let context = context();
+    for (inner, outer, held) in HELD {
+        for sql in [
+            format!("SELECT CONTAINS({inner}, {outer})"),
+            format!("SELECT contains(a, b) FROM (SELECT {inner} AS a, {outer} AS b FROM (VALUES (1), (2)))"),
+        ] {
+            let rows = query(&context, &sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+            assert!(rows.iter().all(|row| row[0] == ScalarValue::Int32(Some(i32::from(*held)))), "{sql}: {rows:?}");
+            assert!(!rows.is_empty());
+        }
+    }
+    assert_eq!(value("contains(circle(0, 0, 1), point(0, 0))").await, ScalarValue::Int32(Some(0)));
+    assert_eq!(value("COORDSYS(circle(0, 0, 1))").await, ScalarValue::from("ICRS"));
+    assert_eq!(value("scisql_getVersion()").await, ScalarValue::from("skyflight 0.1.0"));
+    assert_eq!(value("SIGN(-2.5)").await, ScalarValue::from(-1.0));
+}
+
 /// Circles about the rows of a table meet a constant region as far as distances say, in conditions too.
 #[tokio::test]
 async fn circles_of_rows_meet_a_region() {

@@ -56,6 +56,10 @@ fn spellings(ra: f64, dec: f64, size: f64) -> Vec<String> {
         format!("3600.0 * {separation} <= 3600 * {size}"),
         format!("{separation} / 60 < {size} / 60"),
         format!("{distance} < {size}"),
+        format!("contains(circle(ra, dec, 0.01), {circle}) = 1"),
+        format!("intersects(circle(ra, dec, 0.01), {circle}) = 1"),
+        format!("intersects(box({ra}, {dec}, {size}, {size} / 2), circle(point(ra, dec), {size} / 100)) = 1"),
+        format!("intersects(ellipse({ra}, {dec}, {0}, {0} / 2, 30), circle(ra, dec, 0.1)) = 1", size.min(10.0)),
     ]
 }
 

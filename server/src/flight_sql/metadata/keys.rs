@@ -57,7 +57,7 @@ pub(super) fn foreign_schema() -> SchemaRef {
     Arc::clone(&FOREIGN)
 }
 
-/// One child's reference to its director.
+/// A table's reference to a director it belongs to.
 struct Reference<'a> {
     database: &'a str,
     director: &'a str,
@@ -148,13 +148,14 @@ fn references<'a>(catalog: &'a [Arc<Snapshot>], wanted: impl Fn(&Reference<'a>) 
     let mut found = Vec::new();
     for snapshot in catalog {
         for child in snapshot.tables.iter().map(|t| &t.table) {
-            let (Some(director), Some(key)) = (&child.director, &child.director_key) else { continue };
-            let Some(director) = snapshot.table(director).map(|t| &t.table) else { continue };
-            let Some(id) = primary_key(director) else { continue };
-            let reference =
-                Reference { database: &snapshot.database.name, director: &director.name, id, child: &child.name, key };
-            if wanted(&reference) {
-                found.push(reference);
+            for (director, key) in child.directors() {
+                let Some(director) = snapshot.table(director).map(|t| &t.table) else { continue };
+                let Some(id) = primary_key(director) else { continue };
+                let database = snapshot.database.name.as_str();
+                let reference = Reference { database, director: &director.name, id, child: &child.name, key };
+                if wanted(&reference) {
+                    found.push(reference);
+                }
             }
         }
     }

@@ -14,9 +14,9 @@ use crate::clock::unix_ms;
 /// What a verified ticket promises.
 pub(super) enum Promise {
     /// The rows of a statement, or the statement itself.
-    Statement(Ticket, StatementTicket),
+    Statement(Box<(Ticket, StatementTicket)>),
     /// The rows of an endpoint that was handed out to workers.
-    Endpoint(Ticket, EndpointTicket),
+    Endpoint(Box<(Ticket, EndpointTicket)>),
     /// The rows of a job.
     Job {
         /// Whose it is.
@@ -36,9 +36,9 @@ impl Statements {
         let mut ticket = self.parts().keys.verify(signed, unix_ms())?;
         match ticket.body.take() {
             Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => {
-                Ok(Promise::Statement(ticket, statement))
+                Ok(Promise::Statement(Box::new((ticket, statement))))
             }
-            Some(Body::Endpoint(endpoint)) => Ok(Promise::Endpoint(ticket, endpoint)),
+            Some(Body::Endpoint(endpoint)) => Ok(Promise::Endpoint(Box::new((ticket, endpoint)))),
             Some(Body::Job(job)) => {
                 Ok(Promise::Job { id: query_id(&ticket)?, user: ticket.user, first: job.first_batch })
             }
@@ -51,8 +51,8 @@ impl Statements {
     /// Errors: as [`Statements::promise`].
     pub(super) fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
         match self.promise(signed)? {
-            Promise::Statement(ticket, statement) => Ok((ticket, statement)),
-            Promise::Endpoint(..) | Promise::Job { .. } => Err(no_statement()),
+            Promise::Statement(promised) => Ok(*promised),
+            Promise::Endpoint(_) | Promise::Job { .. } => Err(no_statement()),
         }
     }
 
@@ -60,12 +60,13 @@ impl Statements {
     ///
     /// Errors: as [`Statements::promise`].
     pub(super) fn owner_of(&self, signed: &[u8]) -> Result<(String, Uuid), Status> {
-        match self.promise(signed)? {
-            Promise::Statement(ticket, _) | Promise::Endpoint(ticket, _) => {
-                query_id(&ticket).map(|id| (ticket.user, id))
-            }
-            Promise::Job { user, id, .. } => Ok((user, id)),
-        }
+        let ticket = match self.promise(signed)? {
+            Promise::Statement(promised) => promised.0,
+            Promise::Endpoint(promised) => promised.0,
+            Promise::Job { user, id, .. } => return Ok((user, id)),
+        };
+        let id = query_id(&ticket)?;
+        Ok((ticket.user, id))
     }
 }
 

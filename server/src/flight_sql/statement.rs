@@ -213,9 +213,12 @@ impl Statements {
         limit: MessageLimit,
     ) -> Result<Fetched, Status> {
         let (ticket, statement) = match self.promise(signed)? {
-            Promise::Statement(ticket, statement) => (ticket, statement),
+            Promise::Statement(promised) => *promised,
             Promise::Job { user, id, first } => return self.fetch_job(&user, id, first_batch.or(first), limit).await,
-            Promise::Endpoint(ticket, endpoint) => return self.redeem(&ticket, endpoint, limit).await,
+            Promise::Endpoint(promised) => {
+                let (ticket, endpoint) = *promised;
+                return self.redeem(&ticket, endpoint, limit).await;
+            }
         };
         if statement.prepared {
             return Err(no_statement());

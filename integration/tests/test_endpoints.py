@@ -13,13 +13,18 @@ import pyarrow.flight as flight
 import pytest
 
 from skyflight_testing import catalogs, clients
+from skyflight_testing.clients import field
 from skyflight_testing.cluster import Cluster
+from skyflight_testing.compare import assert_same_rows
 from skyflight_testing.duck import Duck
-from skyflight_testing.faults import Running, assert_exact, sorted_rows
+from skyflight_testing.faults import Running, assert_exact, running_tasks, sorted_rows
 from skyflight_testing.settings import SEED, SLOWNESS
 from skyflight_testing.tables import Scheme, healpix, stripes
+from test_queries import MAY_BE_EMPTY, QUERIES
 
 SCHEMES: dict[str, Scheme] = {"h": healpix(row_limit=8_000), "s": stripes()}
+
+ACTION_CANCEL_QUERY = b"type.googleapis.com/arrow.flight.protocol.sql.ActionCancelQueryRequest"
 
 HEADER = "x-skyflight-endpoints"
 REUSE = b"arrow-flight-reuse-connection"
@@ -41,7 +46,7 @@ def cluster(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 
 
 @pytest.fixture(scope="module")
-def duck(data: Path) -> Duck:
+def oracle(data: Path) -> Duck:
     duck = Duck()
     for suffix in SCHEMES:
         catalogs.add_to_duck(duck, f"ep_{suffix}", catalogs.databases(data, suffix)[0].tables[:1])
@@ -100,19 +105,59 @@ def state_of(cluster: Cluster, sql: str) -> str | None:
 
 CLIENTS = {"pyarrow": by_pyarrow, "adbc": by_adbc}
 
+#: Queries of test_queries whose rows are the workers' own: nothing is merged above the chunks.
+OF_WORKERS = {
+    "scan",
+    "scan of expressions",
+    "filter",
+    "filter of text",
+    "director child",
+    "director child left filtered",
+    "semi",
+    "anti",
+}
+
 
 @pytest.mark.parametrize("mode", ["single", "direct"])
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("suffix", SCHEMES)
-def test_same_rows(cluster: Cluster, duck: Duck, suffix: str, client: str, mode: str) -> None:
+def test_same_rows(cluster: Cluster, oracle: Duck, suffix: str, client: str, mode: str) -> None:
     sql = f"{SQL.format(suffix)} -- {client} {mode}"
     found = CLIENTS[client](cluster, mode, sql)
     assert found.num_rows > 100_000
-    assert_exact(sorted_rows(found), sorted_rows(duck.query(sql)), f"{client}, {mode}")
+    assert_exact(sorted_rows(found), sorted_rows(oracle.query(sql)), f"{client}, {mode}")
     assert state_of(cluster, sql) == ("finished" if mode == "single" else "direct")
 
 
-def test_who_is_sent_to_workers(cluster: Cluster, duck: Duck) -> None:
+@pytest.mark.parametrize("name", QUERIES)
+def test_statements(sky: Cluster, duck: Duck, suffix: str, name: str) -> None:
+    """Of whatever shape: by the workers where the rows are theirs, by the coordinator where they are merged."""
+    text = QUERIES[name].format(s=suffix)
+    ordered = "ORDER BY" in text and "OVER" not in text
+    theirs = duck.query(text)
+    assert theirs.num_rows > 0 or name in MAY_BE_EMPTY, "a query without rows tests nothing"
+    schemas = []
+    for mode in ("single", "direct"):
+        sql = f"{text} -- {mode} {suffix}"
+        ours = by_adbc(sky, mode, sql)
+        assert_same_rows(ours, theirs, ordered=ordered)
+        schemas.append(ours.schema)
+        assert state_of(sky, sql.strip()) == ("direct" if mode == "direct" and name in OF_WORKERS else "finished")
+    assert schemas[0].equals(schemas[1], check_metadata=True)
+
+
+def test_explain_and_analyze(cluster: Cluster, oracle: Duck) -> None:
+    """They are answered by the coordinator whoever asks."""
+    explain = f"EXPLAIN {SQL.format('h')}"
+    assert by_adbc(cluster, "direct", explained := f"{explain} -- direct").to_pylist() == by_adbc(cluster, "single", explain).to_pylist()
+    assert state_of(cluster, explained) == "finished"
+    analyze = f"EXPLAIN ANALYZE {SQL.format('h')}"
+    rows = oracle.query(SQL.format("h")).num_rows
+    assert str(rows) in str(by_adbc(cluster, "direct", analyze).to_pylist()).replace(",", ""), "it has run, here"
+    assert state_of(cluster, analyze) == "finished"
+
+
+def test_who_is_sent_to_workers(cluster: Cluster, oracle: Duck) -> None:
     """Without a word of the client: ADBC is, pyarrow is not, and nobody for one chunk or for a sum."""
     sql = f"{SQL.format('h')} -- auto"
     with cluster.flight() as client:
@@ -121,7 +166,7 @@ def test_who_is_sent_to_workers(cluster: Cluster, duck: Duck) -> None:
     with adbc(cluster) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         found = cursor.fetch_arrow_table()
-        assert_exact(sorted_rows(found), sorted_rows(duck.query(sql)), "adbc, auto")
+        assert_exact(sorted_rows(found), sorted_rows(oracle.query(sql)), "adbc, auto")
         assert state_of(cluster, sql) == "direct"
         one = f"{SQL.format('h')} AND source_id = {found.column('source_id')[0]}"
         for small in (one, "SELECT count(DISTINCT dec) AS n FROM ep_h.gaia"):
@@ -134,29 +179,60 @@ def test_who_is_sent_to_workers(cluster: Cluster, duck: Duck) -> None:
         assert state_of(cluster, f"{sql} of one who says single") == "finished"
 
 
-def test_cancel(cluster: Cluster) -> None:
-    """CANCEL of a query that was handed out ends its streams at the workers, and its tickets open nothing more."""
-    sql = f"{WIDE} -- to be cancelled"
+@pytest.mark.parametrize("way", ["CANCEL", "CancelFlightInfo", "CancelQuery"])
+def test_cancel(cluster: Cluster, way: str) -> None:
+    """A query that was handed out ends at the workers, and its tickets open nothing more."""
+    sql = f"{WIDE} -- to be cancelled by {way}"
     with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client:
         info = client.info(sql)
         endpoint = info.endpoints[0]
         with flight.connect(endpoint.locations[0]) as worker:
             reader = worker.do_get(endpoint.ticket)
             reader.read_chunk()
-            assert state_of(cluster, sql) == "direct"
-            [[query_id]] = cluster.records("SELECT id FROM queries WHERE sql = ?", sql)
+            assert running_of_all(cluster) > 0
+            if way == "CANCEL":
+                assert state_of(cluster, sql) == "direct"
+                [[query_id]] = cluster.records("SELECT id FROM queries WHERE sql = ?", sql)
             started = time.monotonic()
-            client.query(f"CANCEL '{query_id}'")
+            if way == "CANCEL":
+                client.query(f"CANCEL '{query_id}'")
+            elif way == "CancelFlightInfo":
+                list(client.client.do_action(flight.Action(way, field(1, info.serialize())), client.options()))
+            else:
+                request = field(1, ACTION_CANCEL_QUERY) + field(2, field(1, info.serialize()))
+                list(client.client.do_action(flight.Action(way, request), client.options()))
+            assert await_idle(cluster, started + SLOWNESS), "the workers still work"
+            print(f"{way}: the workers idle after {time.monotonic() - started:.2f} s")
             with pytest.raises(flight.FlightCancelledError):
                 reader.read_all()
-            assert await_idle(cluster, started + SLOWNESS), "the workers still work"
             for at in (worker, client.client):
                 with pytest.raises(flight.FlightCancelledError):
                     at.do_get(endpoint.ticket).read_all()
+    await_state(cluster, sql, "cancelled")
+
+
+def test_cancel_of_what_adbc_reads(cluster: Cluster) -> None:
+    """Somebody else's CANCEL ends all endpoints, and the driver says so: what came before is not all."""
+    sql = f"{WIDE} -- to be cancelled under ADBC"
+    with adbc(cluster, "direct") as connection, connection.cursor() as cursor, cluster.flight() as other:
+        cursor.execute(sql)
+        reader = cursor.fetch_record_batch()
+        reader.read_next_batch()
+        assert state_of(cluster, sql) == "direct"
+        query_id = other.value(f"SELECT id FROM system.queries WHERE sql = '{sql}'")
+        other.query(f"CANCEL '{query_id}'")
+        with pytest.raises((pa.ArrowException, dbapi.Error, OSError), match="(?i)cancel"):
+            while True:
+                reader.read_next_batch()
+    assert await_idle(cluster, time.monotonic() + SLOWNESS)
+    await_state(cluster, sql, "cancelled")
+
+
+def await_state(cluster: Cluster, sql: str, state: str) -> None:
     deadline = time.monotonic() + 10
-    while state_of(cluster, sql) != "cancelled" and time.monotonic() < deadline:
+    while state_of(cluster, sql) != state and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert state_of(cluster, sql) == "cancelled"
+    assert state_of(cluster, sql) == state
 
 
 def test_locations_as_each_client_understands_them(cluster: Cluster) -> None:
@@ -170,9 +246,9 @@ def test_locations_as_each_client_understands_them(cluster: Cluster) -> None:
         assert not any(location.uri.startswith(REUSE) for endpoint in info.endpoints for location in endpoint.locations)
 
 
-def test_redeemed_at_the_coordinator_as_often_as_wanted(cluster: Cluster, duck: Duck) -> None:
+def test_redeemed_at_the_coordinator_as_often_as_wanted(cluster: Cluster, oracle: Duck) -> None:
     sql = SQL.format("h")
-    expected = sorted_rows(duck.query(sql))
+    expected = sorted_rows(oracle.query(sql))
     with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client:
         info = client.info(sql)
         for _ in range(2):
@@ -208,10 +284,10 @@ def test_unknown_mode(cluster: Cluster) -> None:
             client.info(SQL.format("h"))
 
 
-def test_a_worker_killed_before_the_first_message(cluster: Cluster, duck: Duck) -> None:
+def test_a_worker_killed_before_the_first_message(cluster: Cluster, oracle: Duck) -> None:
     """It was named, and is gone when its rows are asked for: ADBC goes to the replica, anybody to the coordinator."""
     sql = SQL.format("h")
-    expected = sorted_rows(duck.query(sql))
+    expected = sorted_rows(oracle.query(sql))
     with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client, adbc(cluster) as connection, connection.cursor() as cursor:
         info = client.info(sql)
         partitions, _ = cursor.adbc_execute_partitions(sql)
@@ -265,35 +341,26 @@ def test_a_worker_killed_in_mid_stream_is_an_error(cluster: Cluster, client: str
                 cluster.await_workers({killed})
 
 
-def test_a_worker_killed_in_mid_stream_in_single_mode(cluster: Cluster, duck: Duck) -> None:
+def test_a_worker_killed_in_mid_stream_in_single_mode(cluster: Cluster, oracle: Duck) -> None:
     """There the coordinator goes to the replica, and every row comes once."""
     running = Running(cluster, WIDE, pause_s=0.01)
     time.sleep(0.5)
     struck = running.under_way()
     cluster.workers["w3"].kill()
     try:
-        assert_exact(sorted_rows(running.result(120)), sorted_rows(duck.query(WIDE)), "w3 killed")
+        assert_exact(sorted_rows(running.result(120)), sorted_rows(oracle.query(WIDE)), "w3 killed")
         assert struck, "the query was over before the worker was killed"
     finally:
         cluster.start_worker("w3")
         cluster.await_workers({"w3"})
 
 
-def running_tasks(cluster: Cluster) -> int:
-    """Tasks that run on the workers now: field 2 of what each answers to a ping."""
-    tasks = 0
-    for worker in cluster.workers.values():
-        with flight.connect(clients.grpc(worker.url)) as client:
-            [status] = client.do_action(flight.Action("skyflight.ping", b""))
-        body = status.body.to_pybytes()
-        name_bytes = body[1]
-        rest = body[2 + name_bytes :]
-        tasks += rest[1] if rest[:1] == b"\x10" else 0
-    return tasks
+def running_of_all(cluster: Cluster) -> int:
+    return sum(running_tasks(cluster, worker) for worker in cluster.workers)
 
 
 def await_idle(cluster: Cluster, deadline: float) -> bool:
-    while running_tasks(cluster):
+    while running_of_all(cluster):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -305,7 +372,7 @@ def test_a_client_that_goes_away_ends_the_work(cluster: Cluster) -> None:
         cursor.execute(WIDE)
         reader = cursor.fetch_record_batch()
         reader.read_next_batch()
-        assert running_tasks(cluster) > 0
+        assert running_of_all(cluster) > 0
         cursor.adbc_cancel()
         reader.close()
     assert await_idle(cluster, time.monotonic() + SLOWNESS), "the workers still work"

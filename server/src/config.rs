@@ -58,7 +58,8 @@ pub struct CoordinatorConfig {
     pub user_quota: UploadLimits,
     /// When queries are shuffled between workers. Default: from 5,000,000 rows or 256 MiB on.
     pub shuffle: ShuffleConfig,
-    /// Whether workers serve rows to clients that do not say. Default: auto.
+    /// Whether workers serve rows to clients that do not say; never to those that may not follow.
+    /// Default: auto.
     pub endpoints: EndpointMode,
     /// Bytes of chunk files that a query has to read before `auto` sends a client to the workers.
     /// Default 16 MiB.

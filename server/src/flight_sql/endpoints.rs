@@ -6,6 +6,7 @@
 //! often as wanted until it expires.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::Schema;
@@ -15,12 +16,13 @@ use skyflight_engine::EngineError;
 use skyflight_engine::dispatch::{DispatchRequest, QueryContext, QueryCounters};
 use skyflight_engine::message_limit::MessageLimit;
 use skyflight_proto::ticket::Body;
+use skyflight_proto::wire::RECALL_MEMORY;
 use skyflight_proto::{EndpointTicket, Ticket};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::promise::query_id;
+use super::promise::{after, query_id};
 use super::rows::Rows;
 use super::statement::{Fetched, Statements};
 use crate::dispatch::{divide, endpoint_ticket, request_of};
@@ -50,6 +52,14 @@ impl Endpoint {
     pub(super) fn here(ticket: Bytes) -> Self {
         Endpoint { ticket, locations: Vec::new() }
     }
+}
+
+/// The endpoints of a query that workers serve.
+pub(super) struct HandedOut {
+    /// At least one of them is at a worker.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// When their tickets expire.
+    pub(super) expires_unix_ms: i64,
 }
 
 /// How a coordinator decides where the caller does not.
@@ -113,8 +123,11 @@ impl Reach {
         }
         let Ok(uri) = address.parse::<tonic::transport::Uri>() else { return false };
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let loopback = host.eq_ignore_ascii_case("localhost")
-            || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+        let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        if ip.is_some_and(|ip| ip.is_unspecified()) {
+            return false;
+        }
+        let loopback = host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
         !loopback || self.on_loopback
     }
 }
@@ -142,28 +155,35 @@ impl Statements {
         waiting: &mut WaitingQuery,
         promised: &Schema,
         reach: Reach,
-        expires_unix_ms: i64,
-    ) -> Result<Option<Vec<Endpoint>>, Status> {
+    ) -> Result<Option<HandedOut>, Status> {
         let policy = self.parts().endpoints;
-        let mode = reach.mode.unwrap_or(policy.mode);
+        let follows = reach.habit != Habit::Stays;
         let planned = &waiting.planned;
         let query = planned.query().id;
         let failed = |error: EngineError| status_of(&error, Some(query));
-        let worth_it = match mode {
+        let worth_it = match reach.mode.unwrap_or(policy.mode) {
             EndpointMode::Single => false,
-            EndpointMode::Direct => true,
-            EndpointMode::Auto => {
+            // Some clients read the first of several endpoints and take it for all: they have to ask.
+            EndpointMode::Direct => follows || reach.mode.is_some(),
+            EndpointMode::Auto if follows => {
                 let estimate = planned.estimate().map_err(failed)?;
-                reach.habit != Habit::Stays && estimate.chunks >= FEWEST_CHUNKS && estimate.bytes >= policy.direct_bytes
+                estimate.chunks >= FEWEST_CHUNKS && estimate.bytes >= policy.direct_bytes
             }
+            EndpointMode::Auto => false,
         };
         if !worth_it {
             return Ok(None);
         }
         let Some(request) = planned.relay().map_err(failed)? else { return Ok(None) };
+        let expires_unix_ms = after(self.endpoint_ttl());
         let Some(endpoints) = self.divided(&request, promised, reach, expires_unix_ms).await else { return Ok(None) };
         waiting.life.handed_out(endpoints.len(), request.chunks.chunks.len() as u64);
-        Ok(Some(endpoints))
+        Ok(Some(HandedOut { endpoints, expires_unix_ms }))
+    }
+
+    /// How long the tickets of endpoints are good: no longer than workers remember that they were recalled.
+    pub(super) fn endpoint_ttl(&self) -> Duration {
+        self.parts().ticket_ttl.min(RECALL_MEMORY)
     }
 
     /// The dispatch as endpoints; `None` where no worker can be named, or too many would have to be.
@@ -216,8 +236,7 @@ impl Statements {
     }
 
     /// The rows of an endpoint, for clients that come here with its verified ticket. Each redemption
-    /// reads the chunks anew, and from replicas where it has to; the query's record is then that of the
-    /// last.
+    /// reads the chunks anew, and from replicas where it has to.
     ///
     /// Errors: `Cancelled` where the query was; `ResourceExhausted` when too many queries run.
     pub(super) async fn redeem(
@@ -228,34 +247,41 @@ impl Statements {
     ) -> Result<Fetched, Status> {
         let parts = self.parts();
         let query_id = query_id(ticket)?;
-        if parts.waiting.is_void(query_id) {
+        // Tickets of endpoints do not hold the statement; and it may have been cancelled elsewhere.
+        let record = parts.store.query(&query_id.to_string()).await.ok();
+        let cancelled = record.as_ref().is_some_and(|record| record.state == QueryState::Cancelled);
+        if cancelled || parts.waiting.is_void(query_id) {
             return Err(status_of(&EngineError::Cancelled, Some(query_id)));
         }
+        let sql = record.map_or_else(|| "an endpoint of a query".to_owned(), |record| record.sql);
         let place = parts.gate.enter_announced()?;
         let query = QueryContext { id: query_id, ..self.query(&ticket.user) };
         let (promised, request) = request_of(endpoint, query.clone()).map_err(|e| status_of(&e, Some(query_id)))?;
         QueryCounters::add(&query.counters.chunks_planned, request.chunks.chunks.len() as u64);
-        // Tickets of endpoints do not hold the statement.
-        let sql = match parts.store.query(&query_id.to_string()).await {
-            Ok(record) => record.sql,
-            Err(_unknown) => "an endpoint of a query".to_owned(),
-        };
-        let mut life = QueryLife::open(&query, &sql, &parts.journal);
+        let mut life = QueryLife::open_part(&query, &sql, &parts.journal);
         life.planned(Estimated::default());
         let rows = Rows::relay(request, promised, life, place, &parts.dispatcher, limit);
         Ok(Fetched { query_id, messages: rows.boxed() })
     }
 
-    /// Ends what workers send to clients of a query that was handed out, best effort, and makes its
-    /// tickets void here.
-    pub(super) async fn recall(&self, mut record: QueryRecord, query_id: Uuid) {
+    /// Ends what workers send to clients of a query of `user`'s that was handed out, makes its tickets
+    /// void, and records that it was cancelled. A worker that cannot be told is logged.
+    pub(super) async fn recall(&self, user: &str, query_id: Uuid) {
         let parts = self.parts();
         parts.waiting.void(query_id);
         if let Some(workers) = parts.dispatcher.direct() {
-            workers.recall(&record.user, query_id).await;
+            workers.recall(user, query_id).await;
         }
-        record.state = QueryState::Cancelled;
-        parts.journal.record(record);
+        parts.journal.settled().await;
+        match parts.store.query(&query_id.to_string()).await {
+            Ok(record) if record.state == QueryState::Direct => parts.journal.record(QueryRecord {
+                state: QueryState::Cancelled,
+                error: Some(EngineError::Cancelled.to_string()),
+                ..record
+            }),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%query_id, %error, "the record of a recalled query stays as it is"),
+        }
     }
 }
 
@@ -290,6 +316,7 @@ mod tests {
         assert!(!reach(false).understands("http://w1.example.org:5", true));
         assert!(reach(false).understands("https://w1.example.org:5", true));
         assert!(!reach(true).understands("no address", false));
+        assert!(!reach(true).understands("http://0.0.0.0:5", false), "it is nowhere for others");
     }
 
     #[test]

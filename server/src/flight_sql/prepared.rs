@@ -25,10 +25,7 @@ use uuid::Uuid;
 use super::commands::{Outcome, is_update};
 use super::endpoints::Reach;
 use super::promise::after;
-use super::statement::{
-    Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, schema_changed, schema_hash,
-    statement_of,
-};
+use super::statement::{Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, statement_of};
 use crate::error::{bad_request, status_of};
 use crate::session::Caller;
 
@@ -101,7 +98,7 @@ impl PreparedStatement {
     }
 
     fn statement(&self) -> Statement<'_> {
-        Statement { sql: &self.ticket.sql, values: self.values.as_ref() }
+        Statement { sql: &self.ticket.sql, values: self.values.as_ref(), promised: Some(&self.ticket.schema_hash) }
     }
 }
 
@@ -184,12 +181,7 @@ impl Statements {
         prepared: &PreparedStatement,
         reach: Reach,
     ) -> Result<Announced, Status> {
-        let announced = self.announce(&prepared.caller, prepared.statement(), reach).await?;
-        if schema_hash(&announced.schema) != prepared.ticket.schema_hash {
-            self.forget(announced.query_id);
-            return Err(schema_changed("prepare the statement again"));
-        }
-        Ok(announced)
+        self.announce(&prepared.caller, prepared.statement(), reach).await
     }
 
     /// Submits a prepared statement, and tells of its job; one that is no query is run.

@@ -28,6 +28,15 @@ pub(super) enum Promise {
     },
 }
 
+/// Whose a ticket is.
+pub(super) struct Owner {
+    pub(super) user: String,
+    /// The query or job.
+    pub(super) query: Uuid,
+    /// Whether workers serve the ticket too.
+    pub(super) handed_out: bool,
+}
+
 impl Statements {
     /// Reads a ticket.
     ///
@@ -59,14 +68,14 @@ impl Statements {
     /// Whose query or job a ticket is of, and which.
     ///
     /// Errors: as [`Statements::promise`].
-    pub(super) fn owner_of(&self, signed: &[u8]) -> Result<(String, Uuid), Status> {
-        let ticket = match self.promise(signed)? {
-            Promise::Statement(promised) => promised.0,
-            Promise::Endpoint(promised) => promised.0,
-            Promise::Job { user, id, .. } => return Ok((user, id)),
+    pub(super) fn owner_of(&self, signed: &[u8]) -> Result<Owner, Status> {
+        let (ticket, handed_out) = match self.promise(signed)? {
+            Promise::Statement(promised) => (promised.0, false),
+            Promise::Endpoint(promised) => (promised.0, true),
+            Promise::Job { user, id, .. } => return Ok(Owner { user, query: id, handed_out: false }),
         };
-        let id = query_id(&ticket)?;
-        Ok((ticket.user, id))
+        let query = query_id(&ticket)?;
+        Ok(Owner { user: ticket.user, query, handed_out })
     }
 }
 

@@ -24,7 +24,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::Outcome;
-use super::endpoints::{Endpoint, EndpointPolicy, Reach};
+use super::endpoints::{Endpoint, EndpointPolicy, HandedOut, Reach};
 use super::metadata::result_schema;
 use super::own_tables::OwnTables;
 use super::poll::FirstBatch;
@@ -71,12 +71,14 @@ pub(crate) struct Statements {
 pub(super) struct Statement<'a> {
     pub(super) sql: &'a str,
     pub(super) values: Option<&'a RecordBatch>,
+    /// Digest of the schema that its client was told when it was prepared.
+    pub(super) promised: Option<&'a [u8]>,
 }
 
 impl<'a> Statement<'a> {
     /// A statement without values.
     pub(super) fn plain(sql: &'a str) -> Self {
-        Statement { sql, values: None }
+        Statement { sql, values: None, promised: None }
     }
 }
 
@@ -135,7 +137,8 @@ impl Statements {
     /// Plans a query on the current snapshots and keeps the plan for its fetch, or hands it out to the
     /// workers; a statement that is no query is run.
     ///
-    /// Errors: those of planning and of [`Statements::run`]; `ResourceExhausted` when too many queries run.
+    /// Errors: those of planning and of [`Statements::run`]; `ResourceExhausted` when too many queries run;
+    /// `FailedPrecondition` for a query whose rows are no longer of the promised schema.
     pub(super) async fn announce(
         &self,
         caller: &Caller,
@@ -164,11 +167,14 @@ impl Statements {
         }
         let mut waiting = self.short_enough(waiting)?;
         let schema = result_schema(&waiting.planned.schema());
+        if statement.promised.is_some_and(|promised| schema_hash(&schema) != promised) {
+            return Err(schema_changed("prepare the statement again"));
+        }
         let query_id = waiting.planned.query().id;
-        let expires_unix_ms = after(self.parts.ticket_ttl);
-        if let Some(endpoints) = self.hand_out(&mut waiting, &schema, reach, expires_unix_ms).await? {
+        if let Some(HandedOut { endpoints, expires_unix_ms }) = self.hand_out(&mut waiting, &schema, reach).await? {
             return Ok(Announced { schema, endpoints, query_id, rows: None, expires_unix_ms });
         }
+        let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = StatementTicket {
             sql: statement.sql.to_owned(),
             snapshots: snapshots.iter().map(|(d, s)| SnapshotRef { database: d.0, snapshot: s.0 }).collect(),
@@ -193,11 +199,6 @@ impl Statements {
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         let endpoints = vec![Endpoint::here(ticket)];
         Ok(Announced { schema, endpoints, query_id, rows: outcome.affected, expires_unix_ms })
-    }
-
-    /// Drops the plan of an announced query.
-    pub(super) fn forget(&self, query_id: Uuid) {
-        drop(self.parts.waiting.take(query_id));
     }
 
     /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever
@@ -241,7 +242,7 @@ impl Statements {
                 let caller = caller_of(ticket.user, &statement);
                 let query = QueryContext { id: query_id, ..self.query(&caller.user) };
                 let values = bound_values(&statement)?;
-                let again = Statement { sql: &statement.sql, values: values.as_ref() };
+                let again = Statement { values: values.as_ref(), ..Statement::plain(&statement.sql) };
                 self.plan(&caller, again, Some(snapshots), query).await?.1
             }
         };

@@ -34,8 +34,18 @@ enum Phase {
 impl QueryLife {
     /// Opens the record of a query that was just accepted; planning begins.
     pub(crate) fn open(query: &QueryContext, sql: &str, journal: &Journal) -> Self {
+        QueryLife::of(LiveQuery::new(query.clone(), sql, unix_ms()), journal)
+    }
+
+    /// The same for one endpoint of a query that was handed out. The log has its end; the query's own
+    /// record stays as it is, because other endpoints may be under way elsewhere.
+    pub(crate) fn open_part(query: &QueryContext, sql: &str, journal: &Journal) -> Self {
+        QueryLife::of(LiveQuery::part(query.clone(), sql, unix_ms()), journal)
+    }
+
+    fn of(live: LiveQuery, journal: &Journal) -> Self {
         QueryLife {
-            live: journal.running().enter(LiveQuery::new(query.clone(), sql, unix_ms())),
+            live: journal.running().enter(live),
             journal: journal.clone(),
             phase: Phase::Planning { since: Instant::now() },
             planning_ms: 0,
@@ -57,7 +67,9 @@ impl QueryLife {
     pub(crate) fn executing(&mut self) {
         self.phase = Phase::Executing { since: Instant::now() };
         self.live.executing.store(true, Ordering::Relaxed);
-        self.journal.record(self.record(QueryState::Running, None));
+        if !self.live.is_part {
+            self.journal.record(self.record(QueryState::Running, None));
+        }
     }
 
     /// A message left for the client.
@@ -138,7 +150,7 @@ impl QueryLife {
             counters,
         });
         // What nobody fetched leaves no trace but the line above.
-        if !unasked {
+        if !unasked && !self.live.is_part {
             let mut record = self.record(state, error);
             record.finished_ms = Some(unix_ms());
             self.journal.record(record);
@@ -264,6 +276,30 @@ mod tests {
         drop(journal);
         keeper.close(Duration::from_secs(10)).await;
         assert_eq!(store.queries(100).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_served_here_leaves_the_record_of_its_query_as_it_is() {
+        let store: Arc<dyn CatalogStore> = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let (journal, keeper) = Journal::open(Arc::clone(&store), &Handle::current());
+        let query = QueryContext::new("vera");
+        QueryLife::open(&query, "SELECT 1", &journal).handed_out(2, 2);
+        assert!(!query.cancel.is_cancelled());
+        for finishes in [true, false] {
+            let mut part = QueryLife::open_part(&query, "SELECT 1", &journal);
+            part.planned(Estimated::default());
+            part.executing();
+            part.sent(5, 50);
+            assert!(journal.running().find("vera", query.id).iter().all(|live| live.is_part));
+            if finishes {
+                part.finish();
+            }
+        }
+        assert!(query.cancel.is_cancelled(), "what did not finish is stopped");
+        drop(journal);
+        keeper.close(Duration::from_secs(10)).await;
+        let records = store.queries(10).await.unwrap();
+        assert_eq!(records.iter().map(|r| (r.state, r.rows)).collect::<Vec<_>>(), [(QueryState::Direct, 0)]);
     }
 
     #[tokio::test]

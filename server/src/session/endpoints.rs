@@ -10,7 +10,7 @@ pub enum EndpointMode {
     Auto,
     /// One, at the coordinator.
     Single,
-    /// At the workers wherever the rows are theirs.
+    /// At the workers wherever the rows are theirs, however few.
     Direct,
 }
 

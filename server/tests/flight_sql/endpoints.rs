@@ -2,23 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch};
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::{Any, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
-use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
+use arrow_flight::sql::{ActionCancelQueryRequest, Any, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, FlightEndpoint,
+    FlightInfo, RenewFlightEndpointRequest,
+};
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use skyflight_catalog::{
     CatalogStore, Commit, CommitMode, FileId, FileKind, NewFile, NewTable, Owner, QueryState, SqliteStore, TableCommit,
     TableFacts, TableKind, WorkerId,
 };
-use skyflight_engine::Result;
 use skyflight_engine::dispatch::{ChunkDispatcher, DirectWorkers, DispatchRequest, FrameStream};
 use skyflight_engine::frames::encode_batch;
+use skyflight_engine::{EngineError, Result};
 use skyflight_proto::ticket::Body;
 use skyflight_proto::{ClusterKeys, EndpointTicket};
 use skyflight_server::{CoordinatorConfig, EndpointMode};
@@ -26,7 +30,7 @@ use skyflight_sky::{ChunkId, SchemeSpec};
 use tonic::{Code, Request};
 use uuid::Uuid;
 
-use super::coordinator::{Client, TestCoordinator, column, fetch, integers, status};
+use super::coordinator::{Client, TestCoordinator, column, fetch, integers, query, status, texts};
 
 const CHUNKS: std::ops::Range<u64> = 16..46;
 const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
@@ -38,7 +42,10 @@ const ADBC: &str = "ADBC Flight SQL Driver v1.13.0";
 struct Fleet {
     /// Those that do not answer.
     gone: Mutex<Vec<&'static str>>,
+    /// Whether a dispatch never ends after its rows.
+    endless: AtomicBool,
     dispatched: Mutex<Vec<DispatchRequest>>,
+    recalled: Mutex<Vec<(String, Uuid)>>,
 }
 
 fn holders(chunk: u64) -> [&'static str; 2] {
@@ -56,7 +63,13 @@ impl ChunkDispatcher for Fleet {
         let ra = Float64Array::from_iter_values(ids.iter().map(|id| *id as f64));
         let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(Int64Array::from(ids)), Arc::new(ra)];
         let batch = RecordBatch::try_new(Arc::clone(&request.schema), columns).unwrap();
-        futures::stream::iter(encode_batch(&batch).unwrap().into_iter().map(Ok)).boxed()
+        let rows = futures::stream::iter(encode_batch(&batch).unwrap().into_iter().map(Ok));
+        if self.endless.load(Ordering::Relaxed) {
+            let cancel = request.query.cancel.clone();
+            let end = async move { cancel.cancelled_owned().await }.map(|()| Err(EngineError::Cancelled));
+            return rows.chain(end.into_stream()).boxed();
+        }
+        rows.boxed()
     }
 }
 
@@ -81,7 +94,9 @@ impl DirectWorkers for Reachable {
         Ok(workers.iter().map(|worker| (!gone.contains(&worker.0.as_str())).then(|| address(&worker.0))).collect())
     }
 
-    async fn recall(&self, _: &str, _: Uuid) {}
+    async fn recall(&self, user: &str, query: Uuid) {
+        self.0.recalled.lock().push((user.to_owned(), query));
+    }
 }
 
 async fn coordinator(adjust: impl FnOnce(&mut CoordinatorConfig)) -> (TestCoordinator, Arc<Fleet>) {
@@ -114,6 +129,8 @@ async fn coordinator(adjust: impl FnOnce(&mut CoordinatorConfig)) -> (TestCoordi
             dec_column: Some("dec".into()),
             director: None,
             director_key: None,
+            second_director: None,
+            second_director_key: None,
             description: None,
         },
         mode: CommitMode::Append,
@@ -269,8 +286,13 @@ async fn small_results_stay_here_and_so_do_all_where_it_is_configured() {
     .await;
     assert!(is_single(&info(&single, SQL, &[("user-agent", ADBC)]).await));
     assert!(!is_single(&direct(&single).await), "unless the client asks");
-    let (everybody, _) = coordinator(|config| config.endpoints = EndpointMode::Direct).await;
-    assert!(!is_single(&info(&everybody, SQL, &[]).await));
+    let (all, _) = coordinator(|config| {
+        config.endpoints = EndpointMode::Direct;
+        config.direct_bytes = 1 << 40;
+    })
+    .await;
+    assert!(!is_single(&info(&all, SQL, &[("user-agent", ADBC)]).await));
+    assert!(is_single(&info(&all, SQL, &[]).await), "a client that may read the first endpoint only has to ask");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,4 +312,129 @@ async fn altered_and_expired_endpoints_open_nothing_here() {
     assert_eq!(code, Code::Unauthenticated);
     assert!(message.contains("expired"), "{message}");
     assert!(fleet.dispatched.lock().is_empty());
+}
+
+fn query_of(coordinator: &TestCoordinator, info: &FlightInfo) -> Uuid {
+    Uuid::from_slice(&coordinator.keys.verify(&signed(&info.endpoint[0]), 0).unwrap().query_id).unwrap()
+}
+
+/// The endpoint as the coordinator's own.
+fn here(info: &FlightInfo, at: usize) -> FlightInfo {
+    FlightInfo { endpoint: vec![FlightEndpoint { location: vec![], ..info.endpoint[at].clone() }], ..info.clone() }
+}
+
+async fn act(client: &mut Client, name: &str, body: Vec<u8>) -> std::result::Result<Vec<u8>, tonic::Status> {
+    let mut request = Request::new(Action::new(name, body));
+    if let Some(token) = client.token() {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let mut answer = client.inner_mut().do_action(request).await?.into_inner();
+    Ok(answer.message().await?.unwrap().body.to_vec())
+}
+
+async fn state_of(coordinator: &TestCoordinator, query: Uuid) -> QueryState {
+    coordinator.store.query(&query.to_string()).await.unwrap().state
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_query_is_recalled_from_the_workers_however_it_is_cancelled() {
+    let (coordinator, fleet) = coordinator(|_| ()).await;
+    let mut client = coordinator.client().await;
+    let mut stranger = coordinator.client().await;
+    stranger.handshake("stranger", "").await.unwrap();
+    for way in ["CancelFlightInfo", "CancelQuery", "CANCEL"] {
+        fleet.recalled.lock().clear();
+        let info = direct(&coordinator).await;
+        let id = query_of(&coordinator, &info);
+        let told = CancelFlightInfoRequest::new(info.clone()).encode_to_vec();
+        assert_eq!(act(&mut stranger, "CancelFlightInfo", told.clone()).await.unwrap_err().code(), Code::NotFound);
+        assert!(stranger.execute(format!("CANCEL '{id}'"), None).await.is_err());
+        assert!(fleet.recalled.lock().is_empty(), "nobody recalls another's query");
+        // At once, when its record may not be written yet.
+        match way {
+            "CancelFlightInfo" => {
+                let answer = act(&mut client, way, told.clone()).await.unwrap();
+                let status = CancelFlightInfoResult::decode(answer.as_slice()).unwrap().status();
+                assert_eq!(status, CancelStatus::Cancelled);
+            }
+            "CancelQuery" => {
+                let request = ActionCancelQueryRequest { info: info.encode_to_vec().into() };
+                act(&mut client, way, request.as_any().encode_to_vec()).await.unwrap();
+            }
+            _ => {
+                let (_, answer) = query(&mut client, &format!("CANCEL '{id}'")).await;
+                assert!(answer.iter().any(|batch| format!("{batch:?}").contains("cancelled")), "{answer:?}");
+            }
+        }
+        assert_eq!(*fleet.recalled.lock(), [("local".to_owned(), id)], "{way}");
+        let ticket = info.endpoint[0].ticket.clone().unwrap();
+        assert_eq!(status(&client.do_get(ticket).await.unwrap_err()).0, Code::Cancelled, "{way}");
+        let renewal = RenewFlightEndpointRequest::new(info.endpoint[0].clone()).encode_to_vec();
+        let refused = act(&mut client, "RenewFlightEndpoint", renewal).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Cancelled, "{way}");
+        // Cancelling it again says the same, and the record says it too.
+        act(&mut client, "CancelFlightInfo", told).await.unwrap();
+        assert_eq!(state_of(&coordinator, id).await, QueryState::Cancelled);
+    }
+    assert!(fleet.dispatched.lock().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_is_served_here_leaves_the_query_as_it_was_and_is_cancelled_with_it() {
+    let (coordinator, fleet) = coordinator(|_| ()).await;
+    let mut client = coordinator.client().await;
+    let info = direct(&coordinator).await;
+    let id = query_of(&coordinator, &info);
+    let (_, rows) = fetch(&mut client, here(&info, 0)).await;
+    assert!(!integers(&rows, 0).is_empty());
+    drop(client.do_get(info.endpoint[1].ticket.clone().unwrap()).await.unwrap());
+    let (_, told) = query(&mut client, &format!("SELECT id, state FROM system.queries WHERE id = '{id}'")).await;
+    assert_eq!(texts(&told, "state"), ["direct"]);
+
+    fleet.endless.store(true, Ordering::Relaxed);
+    let mut stream = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    let mut other = coordinator.client().await;
+    query(&mut other, &format!("CANCEL '{id}'")).await;
+    assert_eq!(*fleet.recalled.lock(), [("local".to_owned(), id)], "other endpoints may be read from the workers");
+    let ended = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(status(&ended).0, Code::Cancelled);
+    assert_eq!(
+        act(&mut other, "CancelFlightInfo", CancelFlightInfoRequest::new(info).encode_to_vec()).await.unwrap(),
+        { CancelFlightInfoResult::new(CancelStatus::Cancelled).encode_to_vec() }
+    );
+    assert_eq!(state_of(&coordinator, id).await, QueryState::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoint_of_a_worker_is_renewed_with_its_locations() {
+    let (coordinator, _) = coordinator(|config| config.ticket_ttl = Duration::from_secs(2)).await;
+    let info = direct(&coordinator).await;
+    let mut client = coordinator.client().await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let body = RenewFlightEndpointRequest::new(info.endpoint[0].clone()).encode_to_vec();
+    let renewed =
+        FlightEndpoint::decode(act(&mut client, "RenewFlightEndpoint", body).await.unwrap().as_slice()).unwrap();
+    assert_eq!(renewed.location, info.endpoint[0].location);
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let expired = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap_err();
+    assert_eq!(status(&expired).0, Code::Unauthenticated);
+    let (_, rows) = fetch(&mut client, here(&FlightInfo { endpoint: vec![renewed], ..info }, 0)).await;
+    assert!(!integers(&rows, 0).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_that_nobody_fetches_hold_nothing() {
+    let (coordinator, fleet) = coordinator(|_| ()).await;
+    let mut client = coordinator.client().await;
+    client.set_header("x-skyflight-endpoints", "direct");
+    for number in 0..1_000 {
+        let info = client.execute(format!("SELECT id, {number} AS number FROM Sky.Object"), None).await.unwrap();
+        assert!(info.endpoint.len() > 1);
+    }
+    // Neither plans nor queries wait: only what was handed out is told.
+    let sql = "SELECT state, count(*) AS n FROM system.queries WHERE sql LIKE 'SELECT id, %' GROUP BY state";
+    let (_, told) = query(&mut client, sql).await;
+    assert_eq!(texts(&told, "state"), ["direct"]);
+    assert!(fleet.dispatched.lock().is_empty() && fleet.recalled.lock().is_empty());
 }

@@ -86,7 +86,7 @@ impl FlightService for Face {
                 // The ticket is the question itself: it gives nothing that the caller could not ask.
                 let schema = question_of(command)?.schema()?;
                 let ticket = descriptor.cmd.clone();
-                Ok(Response::new(info(&schema, [FlightEndpoint::new().with_ticket(Ticket::new(ticket))], descriptor)?))
+                Ok(Response::new(info(&schema, [question_endpoint(ticket)], descriptor)?))
             }
         }
     }
@@ -109,7 +109,7 @@ impl FlightService for Face {
             command => {
                 let schema = question_of(command)?.schema()?;
                 let ticket = descriptor.cmd.clone();
-                PollInfo::new().with_info(info(&schema, ticket, descriptor)?)
+                PollInfo::new().with_info(info(&schema, [question_endpoint(ticket)], descriptor)?)
             }
         };
         Ok(Response::new(poll))
@@ -261,6 +261,10 @@ impl Announced {
         }
         Ok(info)
     }
+}
+
+fn question_endpoint(ticket: Bytes) -> FlightEndpoint {
+    FlightEndpoint::new().with_ticket(Ticket::new(ticket))
 }
 
 fn statement_endpoint(endpoint: Endpoint) -> FlightEndpoint {

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::commands::Command;
 use super::endpoints::{Endpoint, Reach};
 use super::metadata::result_schema;
+use super::promise::Owner;
 use super::rows::{frame_message, schema_message};
 use super::statement::{Announced, Fetched, Statement, Statements};
 use crate::clock::unix_ms;
@@ -94,7 +95,7 @@ impl Statements {
         signed: &[u8],
         descriptor: FlightDescriptor,
     ) -> Result<PollInfo, Status> {
-        let (user, id) = self.owner_of(signed)?;
+        let Owner { user, query: id, .. } = self.owner_of(signed)?;
         if user != caller.user {
             return Err(super::cancel::absent(id));
         }

@@ -28,7 +28,7 @@ use super::statement::{Fetched, Statements};
 use crate::dispatch::{divide, endpoint_ticket, request_of};
 use crate::error::status_of;
 use crate::query::{QueryLife, WaitingQuery};
-use crate::session::{Caller, EndpointMode};
+use crate::session::{Caller, ENDPOINTS_PROPERTY, EndpointMode};
 
 /// The location that means the connection by which the FlightInfo came.
 const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
@@ -84,8 +84,12 @@ enum Habit {
 }
 
 impl Habit {
-    fn of(user_agent: &str) -> Habit {
-        if ["ADBC Flight SQL Driver", "JDBC Flight SQL Driver"].iter().any(|name| user_agent.starts_with(name)) {
+    fn of(headers: &MetadataMap) -> Habit {
+        let user_agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        // JDBC's driver does not say its name before version 19, but nobody else makes this header.
+        let jdbc = user_agent.starts_with("grpc-java") && headers.contains_key(ENDPOINTS_PROPERTY);
+        if jdbc || ["ADBC Flight SQL Driver", "JDBC Flight SQL Driver"].iter().any(|name| user_agent.starts_with(name))
+        {
             Habit::GoesAndComesBack
         } else if user_agent.to_ascii_lowercase().contains("odbc") {
             Habit::Goes
@@ -108,7 +112,7 @@ pub(super) struct Reach {
 impl Reach {
     pub(super) fn of<T>(request: &Request<T>, caller: &Caller) -> Reach {
         let on_loopback = request.remote_addr().is_some_and(|address| address.ip().to_canonical().is_loopback());
-        Reach { mode: caller.endpoints, habit: Habit::of(user_agent(request.metadata())), on_loopback }
+        Reach { mode: caller.endpoints, habit: Habit::of(request.metadata()), on_loopback }
     }
 
     /// For what is served here whatever the client could do.
@@ -130,10 +134,6 @@ impl Reach {
         let loopback = host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
         !loopback || self.on_loopback
     }
-}
-
-fn user_agent(headers: &MetadataMap) -> &str {
-    headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// A worker's address as Flight spells it.
@@ -286,6 +286,7 @@ impl Statements {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -297,11 +298,18 @@ mod tests {
             ("JDBC Flight SQL Driver 19.0.0 grpc-java-netty/1.79.0", Habit::GoesAndComesBack),
             ("arrow-flight-sql-odbc/1 grpc-c++/1.46.3", Habit::Goes),
             ("grpc-c++/1.46.3 grpc-c/24.0.0 (linux; chttp2)", Habit::Stays),
+            ("grpc-java-netty/1.73.0", Habit::Stays),
             ("grpc-dotnet/2.71", Habit::Stays),
             ("", Habit::Stays),
         ];
         for (user_agent, habit) in known {
-            assert_eq!(Habit::of(user_agent), habit, "{user_agent}");
+            let mut headers = MetadataMap::new();
+            headers.insert("user-agent", user_agent.parse().unwrap());
+            assert_eq!(Habit::of(&headers), habit, "{user_agent}");
+            // The driver of JDBC 18.3, whose URL says so.
+            headers.insert(ENDPOINTS_PROPERTY, "direct".parse().unwrap());
+            let told = if user_agent.starts_with("grpc-java") { Habit::GoesAndComesBack } else { habit };
+            assert_eq!(Habit::of(&headers), told, "{user_agent}, endpoints=direct");
         }
     }
 

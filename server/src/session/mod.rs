@@ -37,9 +37,11 @@ const DATABASE_HEADERS: [&str; 3] = ["x-skyflight-schema", "database", "schema"]
 /// The header that says whether queries are shuffled: `auto`, `always` or `never`.
 const SHUFFLE_HEADER: &str = "x-skyflight-shuffle";
 
-/// Headers that say whether workers serve rows: `auto`, `single` or `direct`. The second is a property
-/// in a JDBC URL.
-const ENDPOINTS_HEADERS: [&str; 2] = ["x-skyflight-endpoints", "endpoints"];
+/// The property of a JDBC URL that says whether workers serve rows; the driver makes it a header.
+pub(crate) const ENDPOINTS_PROPERTY: &str = "endpoints";
+
+/// Headers that say whether workers serve rows: `auto`, `single` or `direct`.
+const ENDPOINTS_HEADERS: [&str; 2] = ["x-skyflight-endpoints", ENDPOINTS_PROPERTY];
 
 /// The header with the client's trace context (W3C).
 const TRACE_HEADER: &str = "traceparent";

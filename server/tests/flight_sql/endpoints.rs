@@ -263,6 +263,10 @@ async fn a_client_gets_what_it_understands() {
             assert_eq!((named.len(), named[2]), (3, "arrow-flight-reuse-connection://?"), "{agent}");
         }
     }
+    let old_jdbc = [("user-agent", "grpc-java-netty/1.73.0"), ("endpoints", "auto")];
+    let said = info(&coordinator, SQL, &old_jdbc).await;
+    assert!(said.endpoint.len() > 1 && said.endpoint.iter().all(|endpoint| locations(endpoint).len() == 3));
+    assert!(is_single(&info(&coordinator, SQL, &old_jdbc[..1]).await));
     let odbc = info(&coordinator, SQL, &[("user-agent", "arrow-odbc/1")]).await;
     assert!(odbc.endpoint.iter().all(|endpoint| locations(endpoint).len() == 2));
     assert!(is_single(&info(&coordinator, SQL, &[("user-agent", "grpc-c++/1.46.3")]).await));

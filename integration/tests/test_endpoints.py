@@ -30,8 +30,10 @@ HEADER = "x-skyflight-endpoints"
 REUSE = b"arrow-flight-reuse-connection"
 
 SQL = "SELECT source_id, ra, dec, phot_g_mean_mag FROM ep_{}.gaia WHERE phot_g_mean_mag < 9.25"
-#: So much that no buffer on the way holds it.
+#: So much that a slow reader is not done soon.
 WIDE = "SELECT source_id, repeat(CAST(source_id AS VARCHAR), 16) AS long FROM ep_h.gaia"
+#: So much that not even the buffers of all endpoints hold it.
+VAST = "SELECT source_id, repeat(CAST(source_id AS VARCHAR), 80) AS long FROM ep_h.gaia"
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +184,7 @@ def test_who_is_sent_to_workers(cluster: Cluster, oracle: Duck) -> None:
 @pytest.mark.parametrize("way", ["CANCEL", "CancelFlightInfo", "CancelQuery"])
 def test_cancel(cluster: Cluster, way: str) -> None:
     """A query that was handed out ends at the workers, and its tickets open nothing more."""
-    sql = f"{WIDE} -- to be cancelled by {way}"
+    sql = f"{VAST} -- to be cancelled by {way}"
     with cluster.flight(**{HEADER.replace("-", "_"): "direct"}) as client:
         info = client.info(sql)
         endpoint = info.endpoints[0]
@@ -213,7 +215,7 @@ def test_cancel(cluster: Cluster, way: str) -> None:
 
 def test_cancel_of_what_adbc_reads(cluster: Cluster) -> None:
     """Somebody else's CANCEL ends all endpoints, and the driver says so: what came before is not all."""
-    sql = f"{WIDE} -- to be cancelled under ADBC"
+    sql = f"{VAST} -- to be cancelled under ADBC"
     with adbc(cluster, "direct") as connection, connection.cursor() as cursor, cluster.flight() as other:
         cursor.execute(sql)
         reader = cursor.fetch_record_batch()
@@ -321,11 +323,11 @@ def test_a_worker_killed_in_mid_stream_is_an_error(cluster: Cluster, client: str
         try:
             with pytest.raises((pa.ArrowException, dbapi.Error, OSError)) as raised, connection.cursor() as cursor:
                 if client == "adbc":
-                    cursor.execute(WIDE)
+                    cursor.execute(VAST)
                     batches = iter(cursor.fetch_record_batch())
                     killed = "w2"
                 else:
-                    endpoint = flights.info(WIDE).endpoints[0]
+                    endpoint = flights.info(VAST).endpoints[0]
                     [killed] = [name for name, worker in cluster.workers.items() if endpoint.locations[0].uri.endswith(f":{worker.port}".encode())]
                     reader = flight.connect(endpoint.locations[0]).do_get(endpoint.ticket)
                     batches = (chunk.data for chunk in reader)
@@ -369,7 +371,7 @@ def await_idle(cluster: Cluster, deadline: float) -> bool:
 
 def test_a_client_that_goes_away_ends_the_work(cluster: Cluster) -> None:
     with adbc(cluster, "direct") as connection, connection.cursor() as cursor:
-        cursor.execute(WIDE)
+        cursor.execute(VAST)
         reader = cursor.fetch_record_batch()
         reader.read_next_batch()
         assert running_of_all(cluster) > 0

@@ -70,6 +70,8 @@ pub enum QueryState {
     Running,
     /// Every row was given.
     Finished,
+    /// Handed out: the client fetches its rows from the workers.
+    Direct,
     /// Ended by an error.
     Failed,
     /// Ended by its user.
@@ -127,7 +129,7 @@ words!(FileKind, "kind of file", {
     SecondOnly => "second_only",
 });
 words!(QueryState, "state of a query", {
-    Running => "running", Finished => "finished", Failed => "failed", Cancelled => "cancelled",
+    Running => "running", Finished => "finished", Direct => "direct", Failed => "failed", Cancelled => "cancelled",
 });
 
 /// A column of a table, with what an astronomer needs to know of it.

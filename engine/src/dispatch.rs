@@ -161,8 +161,28 @@ pub trait ChunkDispatcher: Debug + Send + Sync {
     /// Never blocks; work begins when the stream is first polled.
     fn dispatch(&self, request: DispatchRequest) -> FrameStream;
 
+    /// The same workers as places that clients fetch rows from; `None` where they cannot.
+    fn direct(&self) -> Option<Arc<dyn DirectWorkers>> {
+        None
+    }
+
     /// The same workers for shuffled queries; `None` where there is no shuffling.
     fn shuffle(&self) -> Option<Arc<dyn ShuffleCluster>> {
         None
     }
+}
+
+/// Workers that clients can be sent to, with the chunks of one dispatch in signed tickets.
+#[async_trait]
+pub trait DirectWorkers: Debug + Send + Sync {
+    /// For each of `workers` its address (`http://host:port` or `https://host:port`) if it answers
+    /// there now, in the same order.
+    ///
+    /// # Errors
+    /// It is not known where workers are.
+    async fn addresses(&self, workers: &[WorkerId]) -> Result<Vec<Option<String>>>;
+
+    /// Tells all workers that can be reached to end what they send to clients of `query`, and not to
+    /// begin it again. Takes about a second at most; a worker that does not hear it is logged.
+    async fn recall(&self, user: &str, query: Uuid);
 }

@@ -1,4 +1,5 @@
-"""Streaming every row to one client: bytes per CPU second of the coordinator beside a raw loopback relay."""
+"""Streaming every row to one client: bytes per CPU second of the coordinator beside a raw loopback relay, and
+through the coordinator beside straight from the workers."""
 
 from __future__ import annotations
 
@@ -48,9 +49,32 @@ def run(folder: Path, objects: int, smoke: bool) -> Report:
                 )  # fmt: skip
                 report.add(f"  {rows:,} rows, {mebibytes(size)}", f"{rows / seconds:,.0f} rows/s, {size / seconds / 2**20:,.0f} MiB/s")
                 report.add("  CPU seconds: coordinator, workers", f"{cpu:.2f}, {spent:.2f}")
-            for name, samples in memory.samples.items():
-                if len(samples) >= 8:
-                    quarter = len(samples) // 4
-                    early, late = max(samples[quarter : 2 * quarter]), max(samples[-quarter:])
-                    report.add(f"  memory of {name}: second quarter, last quarter", f"{mebibytes(early)}, {mebibytes(late)}", ratio=early / late, aim="flat: 1.0")
+            add_memory(report, memory)
+        by_coordinator = read_by_adbc(cluster, "single", report)
+        by_workers = read_by_adbc(cluster, "direct", report)
+        report.add("ADBC: straight from the workers, through the coordinator", f"{by_workers:.1f} s, {by_coordinator:.1f} s", ratio=by_coordinator / by_workers)
     return report
+
+
+def add_memory(report: Report, memory: MemorySamples) -> None:
+    for name, samples in memory.samples.items():
+        if len(samples) >= 8:
+            quarter = len(samples) // 4
+            early, late = max(samples[quarter : 2 * quarter]), max(samples[-quarter:])
+            report.add(f"  memory of {name}: second quarter, last quarter", f"{mebibytes(early)}, {mebibytes(late)}", ratio=early / late, aim="flat: 1.0")
+
+
+def read_by_adbc(cluster: Cluster, mode: str, report: Report) -> float:
+    """Reads all rows with endpoints of that mode; the seconds it took."""
+    assert cluster.coordinator is not None
+    started, rows, spent = time.perf_counter(), 0, cluster.coordinator.cpu_seconds()
+    with cluster.adbc(**{"adbc.flight.sql.rpc.call_header.x-skyflight-endpoints": mode}) as connection:
+        with connection.cursor() as cursor, MemorySamples(cluster) as memory:
+            cursor.execute(SQL)
+            for batch in cursor.fetch_record_batch():
+                rows += batch.num_rows
+    seconds = time.perf_counter() - started
+    spent = cluster.coordinator.cpu_seconds() - spent
+    report.add(f"ADBC, {mode}: {rows:,} rows, CPU seconds of the coordinator", f"{rows / seconds:,.0f} rows/s, {spent:.2f}")
+    add_memory(report, memory)
+    return seconds

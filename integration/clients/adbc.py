@@ -25,6 +25,8 @@ def options(place: Place) -> dict[str, str]:
         found["username"], found["password"] = place.user, place.password or ""
     if place.token is not None:
         found[DatabaseOptions.AUTHORIZATION_HEADER.value] = f"Bearer {place.token}"
+    if place.endpoints is not None:
+        found[f"{DatabaseOptions.RPC_CALL_HEADER_PREFIX.value}x-skyflight-endpoints"] = place.endpoints
     return found
 
 

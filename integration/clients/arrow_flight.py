@@ -194,4 +194,9 @@ class FlightSession(Session):
         self.client.close()
 
 
-CLIENT = Client("pyarrow", f"pyarrow.flight {pa.__version__}", FlightSession)
+CLIENT = Client(
+    "pyarrow",
+    f"pyarrow.flight {pa.__version__}",
+    FlightSession,
+    cannot={"workers": "it leaves to its user where to redeem a ticket; the coordinator takes all"},
+)

@@ -35,6 +35,7 @@ CAPABILITIES = {
     "cancel": "cancel a running query",
     "error": "errors with the server's message",
     "large": "read a large result, a batch at a time",
+    "workers": "read rows straight from the workers",
 }
 
 
@@ -51,6 +52,8 @@ class Place:
     token: str | None = None
     #: The database of unqualified names.
     database: str | None = None
+    #: Who is to serve the rows: `single` or `direct`. Left to the server where it is not said.
+    endpoints: str | None = None
 
     @property
     def url(self) -> str:

@@ -26,11 +26,11 @@ PROGRAMS = {"jdbc": jdbc, "go": go, "rust": rust}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of a capability runs with each client that has it; which those are, docs/clients.md says."""
+    """A test of capabilities runs with each client that has them; which those are, docs/clients.md says."""
     marker = metafunc.definition.get_closest_marker("capability")
     if marker is not None:
-        [capability] = marker.args
-        metafunc.parametrize("client", [name for name, client in CLIENTS.items() if client.can(capability)], indirect=True)
+        able = [name for name, client in CLIENTS.items() if all(client.can(capability) for capability in marker.args)]
+        metafunc.parametrize("client", able, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def place(cluster: Cluster) -> Place:
 
 
 @pytest.fixture(scope="session")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def guarded_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A server that asks who comes."""
     folder = tmp_path_factory.mktemp("guarded")
     with Cluster(folder / "cluster", config='[auth]\nmode = "users"\n', one_process=True, workers=1) as cluster:
@@ -58,29 +58,38 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         secret.write_text(PASSWORD)
         command = [str(binary()), "user", "add", USER, "--data-dir", str(cluster.data), "--password-file", str(secret)]
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=60)
-        assert cluster.coordinator is not None
-        yield Place("127.0.0.1", cluster.coordinator.port)
-
-
-def with_tls(folder: Path) -> Iterator[Place]:
-    """A server with a development certificate of an authority of its own."""
-    with Cluster(folder / "cluster", config="[tls]\ndevelopment = true\n", one_process=True, workers=1) as cluster:
-        assert cluster.coordinator is not None
-        yield Place("127.0.0.1", cluster.coordinator.port, ca=cluster.data / "tls" / "ca.pem")
+        yield cluster
 
 
 @pytest.fixture(scope="session")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def guarded(guarded_cluster: Cluster) -> Place:
+    assert guarded_cluster.coordinator is not None
+    return Place("127.0.0.1", guarded_cluster.coordinator.port)
+
+
+def with_tls(folder: Path) -> Iterator[Cluster]:
+    """A server with a development certificate of an authority of its own."""
+    with Cluster(folder / "cluster", config="[tls]\ndevelopment = true\n", one_process=True, workers=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def secured_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A server that speaks TLS."""
     yield from with_tls(tmp_path_factory.mktemp("secured"))
 
 
 @pytest.fixture(scope="session")
+def secured(secured_cluster: Cluster) -> Place:
+    assert secured_cluster.coordinator is not None
+    return Place("127.0.0.1", secured_cluster.coordinator.port, ca=secured_cluster.data / "tls" / "ca.pem")
+
+
+@pytest.fixture(scope="session")
 def stranger_ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The certificate of an authority that the secured server's is not signed by."""
-    for place in with_tls(tmp_path_factory.mktemp("stranger")):
-        assert place.ca
-        yield place.ca
+    for cluster in with_tls(tmp_path_factory.mktemp("stranger")):
+        yield cluster.data / "tls" / "ca.pem"
 
 
 @pytest.fixture(scope="session")

@@ -120,5 +120,6 @@ CLIENT = Client(
         "schema": "it knows columns once it has read rows",
         "upload": "it has no upload; INSERT with parameters works",
         "cancel": "its calls read the whole result and cannot be left",
+        "workers": "it reads the first endpoint only; do not ask for `direct` with it",
     },
 )

@@ -152,6 +152,7 @@ DUCK = Client(
         "write": "it reads the stream that pyarrow.flight opens",
         "upload": "pyarrow.flight uploads",
         "cancel": "pyarrow.flight cancels",
+        "workers": "it reads the stream that pyarrow.flight opens",
     },
 )
 

@@ -28,6 +28,8 @@ def url(place: Place, **properties: str) -> str:
         said["token"] = place.token
     if place.database is not None:
         said["schema"] = place.database
+    if place.endpoints is not None:
+        said["endpoints"] = place.endpoints
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in said.items())
     return f"jdbc:arrow-flight-sql://{place.host}:{place.port}/?{query}"
 

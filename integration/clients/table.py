@@ -28,7 +28,8 @@ NOTES = {
         "of their width as negative: CAST them to BIGINT. A Statement's result without rows names its columns twice, "
         "a PreparedStatement's does not. With `catalog` in the URL this driver's `Connection.close` closes the "
         "session twice and reports `Channel shutdown invoked`. `supportsFullOuterJoins` and `supportsConvert(from, to)` "
-        "are false whatever a server says."
+        "are false whatever a server says. This version does not tell the server its name: with `endpoints=auto` in "
+        "the URL it reads large results from the workers."
     ),
     "pandas": (
         "`read_sql(sql, connection)` with a connection of ADBC. `to_sql` looks for the table before it appends or "

@@ -250,11 +250,13 @@ def test_cancel(cluster: Cluster, client: Client, session: Session) -> None:
 LARGE_COPIES = int(os.environ.get("SKYFLIGHT_CLIENT_ROWS", "10000000")) // (OBJECTS * small_sky.SOURCES_OF_EACH)
 
 
-@pytest.mark.capability("large")
-def test_large(cluster: Cluster, session: Session) -> None:
-    """Every row of a large result arrives, and no server holds more of it than its limits say."""
+def read_large(cluster: Cluster, session: Session, about: str) -> str:
+    """Every row of a large result arrives, and no server holds more of it than its limits say. Gives the query."""
     assert 0 < LARGE_COPIES <= small_sky.COPIES
-    sql = f'SELECT s."sourceId", s."objectId", s.flux, c.copy FROM source s CROSS JOIN copies c WHERE c.copy <= {LARGE_COPIES}'
+    sql = (
+        f'SELECT s."sourceId", s."objectId", s.flux, c.copy FROM source s CROSS JOIN copies c '
+        f"WHERE c.copy <= {LARGE_COPIES} -- {about}"
+    )
     sources = OBJECTS * small_sky.SOURCES_OF_EACH
     before = {process.name: process.memory_bytes() for process in cluster.processes()}
     with MemorySamples(cluster) as memory:
@@ -264,6 +266,66 @@ def test_large(cluster: Cluster, session: Session) -> None:
     grown = {name: max(samples, default=0) - before[name] for name, samples in memory.samples.items()}
     print(f"{rows:,} rows; memory grew by", {name: f"{bytes / 2**20:.0f} MiB" for name, bytes in grown.items()})
     assert max(grown.values()) < 128 << 20
+    return sql
+
+
+@pytest.mark.capability("large")
+def test_large(cluster: Cluster, client: Client, session: Session) -> None:
+    read_large(cluster, session, client.name)
+
+
+@pytest.mark.capability("large", "workers")
+def test_large_from_workers(cluster: Cluster, client: Client, place: Place) -> None:
+    session = client.open(replace(place, database=DATABASE, endpoints="direct"))
+    assert_from_workers(cluster, read_large(cluster, session, f"{client.name} from workers"))
+    session.close()
+
+
+def assert_from_workers(cluster: Cluster, sql: str) -> None:
+    """The query was asked once and handed out, and none of its endpoints was served by the coordinator."""
+    deadline = time.monotonic() + 10
+    while not (records := cluster.records("SELECT id, state FROM queries WHERE sql = ?", sql)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    [(query_id, state)] = records
+    assert state == "direct"
+    assert cluster.coordinator is not None
+    log = cluster.coordinator.stderr.read_text(errors="replace").splitlines()
+    closed = [line for line in log if query_id in line and "query closed" in line]
+    assert len(closed) == 1, closed
+
+
+@pytest.mark.capability("workers")
+def test_rows_from_workers(cluster: Cluster, client: Client, place: Place) -> None:
+    """The client goes where the endpoints say, and gives the rows of all of them."""
+    expected = [tuple(row.values()) for row in small_sky.objects().select(["objectId", "mag", "name"]).to_pylist()]
+    session = client.open(replace(place, database=DATABASE, endpoints="direct"))
+    sql = f'SELECT "objectId", mag, name FROM object WHERE "objectId" > 0 -- {client.name}'
+    answer = session.query(sql)
+    assert answer.columns == ["objectId", "mag", "name"]
+    assert len(answer.rows) == OBJECTS
+    assert [pair for pair in zip(sorted(answer.rows), expected) if not all(map(same, *pair))] == []
+    assert_from_workers(cluster, sql)
+    # What is merged above the workers has one endpoint whatever is said.
+    ordered = session.query('SELECT "objectId" FROM object ORDER BY "objectId" DESC LIMIT 3')
+    assert ordered.rows == [(OBJECTS,), (OBJECTS - 1,), (OBJECTS - 2,)]
+    session.close()
+
+
+@pytest.mark.capability("workers", "write")
+@pytest.mark.parametrize("server", ["guarded", "secured"])
+def test_rows_from_workers_that_are_guarded(request: pytest.FixtureRequest, client: Client, server: str) -> None:
+    """A client logs in at a worker as it does at the coordinator, and trusts its certificate."""
+    place: Place = request.getfixturevalue(server)
+    if server == "guarded":
+        place = replace(place, user=USER, password=PASSWORD)
+    session = client.open(replace(place, endpoints="direct"))
+    table = f"mydb.d_{client.name}"
+    session.write(f"CREATE TABLE {table} AS SELECT value, value * 0.5 AS half FROM generate_series(1, 5000)")
+    sql = f"SELECT value, half FROM {table} WHERE value > 0 -- {client.name}"
+    assert sorted(session.query(sql).rows) == [(value, value / 2) for value in range(1, 5001)]
+    assert_from_workers(request.getfixturevalue(f"{server}_cluster"), sql)
+    session.write(f"DROP TABLE {table}")
+    session.close()
 
 
 def own_rows(count: int) -> pa.Table:

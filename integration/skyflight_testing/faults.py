@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.flight as flight
 
+from .clients import grpc
 from .cluster import Cluster
 
 
@@ -46,6 +48,15 @@ def assert_exact(found: pa.Table, expected: pa.Table, about: str) -> None:
     for name in expected.column_names:
         column = expected.column(name)
         assert found.column(name).cast(column.type).equals(column), f"{about}: column {name} differs"
+
+
+def running_tasks(cluster: Cluster, worker: str) -> int:
+    """Tasks that run on a worker now: field 2 of what it answers to a ping."""
+    with flight.connect(grpc(cluster.workers[worker].url)) as client:
+        [status] = client.do_action(flight.Action("skyflight.ping", b""))
+    body = status.body.to_pybytes()
+    rest = body[2 + body[1] :]
+    return rest[1] if rest[:1] == b"\x10" else 0
 
 
 class Running:

@@ -76,6 +76,29 @@ def test_adbc_reads_rows_that_came_from_workers_by_tls(secure: Cluster, authorit
     assert any("shuffle" in str(row).lower() for row in plan), plan
 
 
+def test_rows_straight_from_workers(secure: Cluster, authority: bytes) -> None:
+    """Workers are named as places that speak TLS. Whom they turn away, for want of a certificate, the coordinator serves."""
+    tls = secure.data / "tls"
+    certificate = {
+        "adbc.flight.sql.client_option.mtls_cert_chain": (tls / "node.pem").read_text(),
+        "adbc.flight.sql.client_option.mtls_private_key": (tls / "node.key").read_text(),
+    }
+    direct = {"adbc.flight.sql.rpc.call_header.x-skyflight-endpoints": "direct", **trusting(authority)}
+    with secure.adbc(**direct) as connection, connection.cursor() as cursor:
+        partitions, _ = cursor.adbc_execute_partitions("SELECT id FROM dr1.stars")
+        assert len(partitions) > 1
+        assert all(b"grpc+tls://" in partition and b"grpc+tcp://" not in partition for partition in partitions)
+    assert secure.coordinator is not None
+    for known in (True, False):
+        sql = f"SELECT id, kind FROM dr1.stars WHERE id >= 0 -- {known}"
+        rows = counted(secure, sql, **direct, **(certificate if known else {}))
+        assert sorted(rows) == [(i, i % 7) for i in range(ROWS)]
+        [(query_id,)] = secure.records("SELECT id FROM queries WHERE sql = ? AND state = 'direct'", sql)
+        log = secure.coordinator.stderr.read_text(errors="replace").splitlines()
+        closed = sum(query_id in line and "query closed" in line for line in log)
+        assert closed == 1 if known else closed > 1, f"{closed} times served by the coordinator"
+
+
 def test_pyarrow_and_the_shell(secure: Cluster, authority: bytes) -> None:
     with flight.connect(clients.grpc(secure.url), tls_root_certs=authority) as client:
         info = client.get_flight_info(clients.statement("SELECT count(*) AS n FROM dr1.stars"))

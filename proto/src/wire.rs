@@ -36,6 +36,9 @@ pub const ACTION_LIST_FILES: &str = "skyflight.list_files";
 /// answered by one [`crate::RecallResult`].
 pub const ACTION_RECALL: &str = "skyflight.recall";
 
+/// How long a worker remembers that a query was recalled. No ticket of an endpoint may be good for longer.
+pub const RECALL_MEMORY: Duration = Duration::from_secs(2 * 3_600);
+
 /// Flight action on a worker: no body, answered by one [`crate::WorkerStatus`].
 pub const ACTION_PING: &str = "skyflight.ping";
 

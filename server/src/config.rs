@@ -11,8 +11,8 @@ use skyflight_proto::ClusterKeys;
 use skyflight_proto::tls::NodeTls;
 
 use crate::auth::AuthMode;
-
 use crate::jobs::JobsConfig;
+use crate::session::EndpointMode;
 use crate::uploads::{TableWriter, UploadLimits};
 
 /// How a coordinator listens, plans and limits.
@@ -58,6 +58,12 @@ pub struct CoordinatorConfig {
     pub user_quota: UploadLimits,
     /// When queries are shuffled between workers. Default: from 5,000,000 rows or 256 MiB on.
     pub shuffle: ShuffleConfig,
+    /// Whether workers serve rows to clients that do not say; never to those that may not follow.
+    /// Default: auto.
+    pub endpoints: EndpointMode,
+    /// Bytes of chunk files that a query has to read before `auto` sends a client to the workers.
+    /// Default 16 MiB.
+    pub direct_bytes: u64,
     /// Jobs and their results.
     pub jobs: JobsConfig,
     /// How long running queries may take to end at shutdown. Default 5 s.
@@ -91,6 +97,8 @@ impl CoordinatorConfig {
             table_writer: None,
             user_quota: UploadLimits { rows: 1_000_000_000, bytes: 64 << 30 },
             shuffle: ShuffleConfig { partitions: threads.max(2), ..ShuffleConfig::default() },
+            endpoints: EndpointMode::Auto,
+            direct_bytes: 16 << 20,
             jobs,
             shutdown_grace: Duration::from_secs(5),
         }

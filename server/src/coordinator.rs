@@ -30,7 +30,7 @@ use crate::clock::unix_ms;
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
 use crate::figures::{self, CoordinatorFigures};
-use crate::flight_sql::{Face, OwnTables, Statements, StatementsConfig};
+use crate::flight_sql::{EndpointPolicy, Face, OwnTables, Statements, StatementsConfig};
 use crate::jobs::{JobBook, Jobs, JobsParts, KeepingDispatcher};
 use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
 use crate::session::Sessions;
@@ -139,6 +139,11 @@ pub async fn start(
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
+        endpoints: EndpointPolicy {
+            mode: config.endpoints,
+            direct_bytes: config.direct_bytes,
+            secure: config.tls.is_some(),
+        },
         jobs,
         store: Arc::clone(&store),
         blocking_limit: config.jobs.blocking_limit,

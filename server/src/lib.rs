@@ -27,6 +27,6 @@ pub use coordinator::{RunningCoordinator, start};
 pub use error::ServerError;
 pub use figures::CoordinatorFigures;
 pub use jobs::JobsConfig;
-pub use session::LOCAL_USER;
+pub use session::{EndpointMode, LOCAL_USER, UnknownEndpointMode};
 pub use skyflight_engine::shuffle::{ShuffleConfig, ShuffleMode};
 pub use uploads::{DirectorColumns, RowStream, TableWriter, Upload, UploadLimits, UploadMode};

@@ -11,7 +11,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::{Deserialize, Serialize};
 use skyflight_proto::tls::{NodeTls, TlsFiles, development_files};
-use skyflight_server::{AuthMode, ShuffleMode};
+use skyflight_server::{AuthMode, EndpointMode, ShuffleMode};
 
 /// The annotated defaults, which are also the documentation of every key.
 pub(crate) const DEFAULTS: &str = include_str!("../skyflight.toml");
@@ -71,6 +71,8 @@ pub(crate) struct CoordinatorSection {
     pub(crate) shuffle_rows: u64,
     pub(crate) shuffle_mib: u64,
     pub(crate) sort_merge_mib: u64,
+    pub(crate) endpoints: String,
+    pub(crate) direct_mib: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,6 +165,7 @@ impl Config {
             "jobs.result_gib_per_user and jobs.kept_gib_per_job are at most 2^30"
         );
         self.shuffle_mode().context("coordinator.shuffle")?;
+        self.endpoint_mode().context("coordinator.endpoints")?;
         ensure!(self.worker.batch_rows <= 1 << 20, "worker.batch_rows is at most 1048576");
         Ok(())
     }
@@ -170,6 +173,11 @@ impl Config {
     /// Whether queries are shuffled.
     pub(crate) fn shuffle_mode(&self) -> Result<ShuffleMode> {
         Ok(self.coordinator.shuffle.parse()?)
+    }
+
+    /// Whether workers serve rows to clients that do not say.
+    pub(crate) fn endpoint_mode(&self) -> Result<EndpointMode> {
+        Ok(self.coordinator.endpoints.parse()?)
     }
 
     /// The hosts and addresses under which the processes of this configuration are reached, as far as

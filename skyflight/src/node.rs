@@ -170,6 +170,8 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
         config.ingest.clone(),
     )?;
     coordinator.table_writer = Some(Arc::new(writer));
+    coordinator.endpoints = config.endpoint_mode()?;
+    coordinator.direct_bytes = section.direct_mib << 20;
     let dispatch = DispatchConfig {
         silence_timeout: seconds(section.silence_timeout_s),
         hold_bytes: section.hold_mib << 20,

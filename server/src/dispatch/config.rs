@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use skyflight_proto::tls::Dialer;
 
+/// Queries of at most so many chunks may use the slots that workers reserve for small ones.
+pub(super) const INTERACTIVE_CHUNKS: usize = 8;
+
 /// How a [`super::FlightDispatcher`] divides, waits, holds and retries.
 #[derive(Debug, Clone)]
 pub struct DispatchConfig {
@@ -54,7 +57,7 @@ impl Default for DispatchConfig {
             chunks_per_stream: 50_000,
             ticket_bytes: 32 << 20,
             streams_per_worker: 256,
-            interactive_chunks: 8,
+            interactive_chunks: INTERACTIVE_CHUNKS,
             buffer_bytes: 16 << 20,
             silence_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(120),

@@ -99,13 +99,16 @@ impl AddressBook {
         }
     }
 
+    /// Whether `worker` has given no sign of life lately.
+    pub(super) fn silent(&self, worker: &WorkerId, listing: &Listing) -> bool {
+        listing
+            .get(worker)
+            .is_none_or(|entry| unix_ms().saturating_sub(entry.last_seen_unix_ms) > HEARTBEAT_AGE.as_millis() as i64)
+    }
+
     /// Whether others should be tried before `worker`.
     pub(super) fn doubtful(&self, worker: &WorkerId, listing: &Listing) -> bool {
-        let silent = match listing.get(worker) {
-            Some(entry) => unix_ms().saturating_sub(entry.last_seen_unix_ms) > HEARTBEAT_AGE.as_millis() as i64,
-            None => true,
-        };
-        silent || self.failed.lock().get(worker).is_some_and(|at| at.elapsed() < FAILURE_AGE)
+        self.silent(worker, listing) || self.failed.lock().get(worker).is_some_and(|at| at.elapsed() < FAILURE_AGE)
     }
 
     /// Records that a worker failed; it may have moved, so the next listing is a fresh one.

@@ -23,12 +23,19 @@
 //! are under no digest, only under TCP's checksum and the checks of the headers: a running digest
 //! would have to travel with each batch to close that gap.
 //!
+//! Where a client fetches rows from the workers itself, `endpoints` divides the chunks among them,
+//! `endpoint_ticket` writes what each endpoint's ticket asks for, and `direct` knows who can be
+//! reached. Such a ticket holds a whole dispatch of its chunks, so any coordinator runs it too.
+//!
 //! The work of one chunk is two Flight messages read and a few counters in vectors: no RPC, no
 //! task, no log line, no map entry of its own.
 
 mod config;
+mod direct;
 mod directory;
 mod driver;
+mod endpoint_ticket;
+mod endpoints;
 mod failure;
 mod hold;
 mod ledger;
@@ -47,7 +54,7 @@ use std::sync::{Arc, Weak};
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest, FrameStream};
+use skyflight_engine::dispatch::{ChunkDispatcher, DirectWorkers, DispatchRequest, FrameStream};
 use skyflight_engine::shuffle::ShuffleCluster;
 use skyflight_proto::ClusterKeys;
 use tokio::runtime::Handle;
@@ -56,6 +63,9 @@ use uuid::Uuid;
 
 pub use config::DispatchConfig;
 pub use directory::{StoreDirectory, WorkerAddress, WorkerDirectory};
+
+pub(crate) use endpoint_ticket::{endpoint_ticket, request_of};
+pub(crate) use endpoints::divide;
 
 use directory::AddressBook;
 use hold::Hold;
@@ -127,6 +137,10 @@ impl ChunkDispatcher for FlightDispatcher {
             }))
         };
         Relay::new(buffer_bytes, start).boxed()
+    }
+
+    fn direct(&self) -> Option<Arc<dyn DirectWorkers>> {
+        Some(Arc::new(self.clone()))
     }
 
     fn shuffle(&self) -> Option<Arc<dyn ShuffleCluster>> {

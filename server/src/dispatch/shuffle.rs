@@ -46,7 +46,7 @@ impl ShuffleCluster for FlightDispatcher {
 
 impl Shared {
     /// The worker's address, if it answers a ping there.
-    async fn reach(&self, worker: &WorkerId, listing: &Listing) -> Option<String> {
+    pub(super) async fn reach(&self, worker: &WorkerId, listing: &Listing) -> Option<String> {
         let address = &listing.get(worker)?.address;
         let lease = self.pool.lease(address).await.ok()?;
         let answer = tokio::time::timeout(self.config.connect_timeout, ping(&mut lease.client())).await;

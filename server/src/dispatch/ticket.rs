@@ -21,8 +21,25 @@ pub(super) fn task_ticket(
     attempt: u32,
     inline: bool,
 ) -> Bytes {
+    let interactive = request.chunks.chunks.len() <= config.interactive_chunks;
+    keys.sign(&Ticket {
+        expires_unix_ms: unix_ms().saturating_add(config.ticket_ttl.as_millis() as i64),
+        user: request.query.user.clone(),
+        query_id: request.query.id.as_bytes().to_vec().into(),
+        body: Some(Body::Task(task(request, interactive, jobs, attempt, inline))),
+    })
+}
+
+/// What such a ticket asks for.
+pub(super) fn task(
+    request: &DispatchRequest,
+    interactive: bool,
+    jobs: &[Job],
+    attempt: u32,
+    inline: bool,
+) -> TaskTicket {
     let chunks = jobs.iter().map(|job| chunk_task(&request.chunks.chunks[job.planned as usize], job));
-    let task = TaskTicket {
+    TaskTicket {
         // The file ids are those of the snapshots, and the fragment's hash binds the schema: both
         // are under the signature, so neither is repeated here.
         snapshots: Vec::new(),
@@ -32,15 +49,9 @@ pub(super) fn task_ticket(
         deterministic: request.deterministic,
         chunks: chunks.collect(),
         attempt,
-        interactive: request.chunks.chunks.len() <= config.interactive_chunks,
+        interactive,
         traceparent: traceparent(&request.query),
-    };
-    keys.sign(&Ticket {
-        expires_unix_ms: unix_ms().saturating_add(config.ticket_ttl.as_millis() as i64),
-        user: request.query.user.clone(),
-        query_id: request.query.id.as_bytes().to_vec().into(),
-        body: Some(Body::Task(task)),
-    })
+    }
 }
 
 /// What a chunk takes in a ticket at most, in bytes: varints of 10 bytes for ids, 5 for counts.

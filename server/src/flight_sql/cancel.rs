@@ -56,22 +56,28 @@ impl Statements {
     }
 
     async fn cancel_told(&self, caller: &Caller, info: &FlightInfo) -> Result<CancelStatus, Status> {
-        let mut announced = false;
+        let (mut announced, mut handed_out) = (false, false);
         let mut id = std::str::from_utf8(&info.app_metadata).ok().and_then(|text| text.parse().ok());
         for ticket in info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()) {
             let wrapped = Any::decode(ticket.ticket.clone()).ok();
             let wrapped = wrapped.and_then(|any| any.unpack::<TicketStatementQuery>().ok().flatten());
             let signed = wrapped.ok_or_else(|| bad_request("the info has a ticket that is none of a query's"))?;
-            let (user, query) = self.owner_of(&signed.statement_handle)?;
-            if user != caller.user {
-                return Err(absent(query));
+            let owner = self.owner_of(&signed.statement_handle)?;
+            if owner.user != caller.user {
+                return Err(absent(owner.query));
             }
             announced = true;
-            id = Some(query);
+            handed_out |= owner.handed_out;
+            id = Some(owner.query);
         }
         let id = id.ok_or_else(|| bad_request("the info names no query: it has neither a ticket nor an id"))?;
         match self.cancel(caller, id).await? {
             Some(status) => Ok(status),
+            // Another coordinator handed it out, and its record is not here yet.
+            None if handed_out => {
+                self.recall(&caller.user, id).await;
+                Ok(CancelStatus::Cancelled)
+            }
             // Its plan has waited too long and was dropped; now its ticket is void too.
             None if announced => {
                 self.parts().waiting.void(id);
@@ -94,10 +100,14 @@ impl Statements {
             return self.ended(caller, id).await;
         }
         parts.waiting.void(id);
-        for live in found {
+        for live in &found {
             live.query.cancel.cancel();
         }
         drop(parts.waiting.take(id));
+        if found.iter().any(|live| live.is_part) {
+            self.recall(&caller.user, id).await;
+        }
+        drop(found);
         // A query has stopped when its record is closed: the streams to the workers go with it.
         let deadline = Instant::now() + PATIENCE;
         while !find().is_empty() {
@@ -111,9 +121,17 @@ impl Statements {
 
     /// What can be said of a query that does not live.
     async fn ended(&self, caller: &Caller, id: Uuid) -> Result<Option<CancelStatus>, Status> {
-        match self.parts().store.query(&id.to_string()).await {
+        let parts = self.parts();
+        // It may have ended, or have been handed out, a moment ago.
+        parts.journal.settled().await;
+        match parts.store.query(&id.to_string()).await {
             Ok(record) if record.user == caller.user => Ok(Some(match record.state {
                 QueryState::Cancelled => CancelStatus::Cancelled,
+                // Its rows go from the workers to the client; whether they still do is not known here.
+                QueryState::Direct => {
+                    self.recall(&caller.user, id).await;
+                    CancelStatus::Cancelled
+                }
                 QueryState::Running | QueryState::Finished | QueryState::Failed => CancelStatus::NotCancellable,
             })),
             Ok(_) | Err(CatalogError::NotFound { .. }) => Ok(None),

@@ -24,6 +24,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
+use super::endpoints::{Endpoint, Reach};
 use super::metadata::{Question, decode_command};
 use super::poll::{FirstBatch, expiring};
 use super::rows::{FlightDataStream, batch_messages};
@@ -68,23 +69,24 @@ impl FlightService for Face {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let caller = self.sessions.caller(request.metadata())?;
+        let reach = Reach::of(&request, &caller);
         let descriptor = request.into_inner();
         match command_of(&descriptor)? {
             Command::CommandStatementQuery(query) => {
                 actions::no_transaction(query.transaction_id.as_deref())?;
-                let announced = self.statements.announce(&caller, Statement::plain(&query.query)).await?;
+                let announced = self.statements.announce(&caller, Statement::plain(&query.query), reach).await?;
                 statement_info(announced, descriptor)
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&query.prepared_statement_handle)?;
-                let announced = self.statements.announce_prepared(&statement).await?;
+                let announced = self.statements.announce_prepared(&statement, reach).await?;
                 statement_info(announced, descriptor)
             }
             command => {
                 // The ticket is the question itself: it gives nothing that the caller could not ask.
                 let schema = question_of(command)?.schema()?;
                 let ticket = descriptor.cmd.clone();
-                Ok(Response::new(info(&schema, ticket, descriptor)?))
+                Ok(Response::new(info(&schema, [question_endpoint(ticket)], descriptor)?))
             }
         }
     }
@@ -107,7 +109,7 @@ impl FlightService for Face {
             command => {
                 let schema = question_of(command)?.schema()?;
                 let ticket = descriptor.cmd.clone();
-                PollInfo::new().with_info(info(&schema, ticket, descriptor)?)
+                PollInfo::new().with_info(info(&schema, [question_endpoint(ticket)], descriptor)?)
             }
         };
         Ok(Response::new(poll))
@@ -251,9 +253,9 @@ fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<
 impl Announced {
     /// What GetFlightInfo tells of it.
     pub(super) fn info(self, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
-        let ticket = TicketStatementQuery { statement_handle: self.ticket }.as_any().encode_to_vec();
-        let mut info = info(&self.schema, Bytes::from(ticket), descriptor)?;
-        info.endpoint = info.endpoint.into_iter().map(|e| expiring(e, self.expires_unix_ms)).collect();
+        let expires = self.expires_unix_ms;
+        let endpoints = self.endpoints.into_iter().map(|endpoint| expiring(statement_endpoint(endpoint), expires));
+        let mut info = info(&self.schema, endpoints, descriptor)?;
         if let Some(rows) = self.rows {
             info.total_records = i64::try_from(rows).unwrap_or(i64::MAX);
         }
@@ -261,13 +263,24 @@ impl Announced {
     }
 }
 
-/// One endpoint without locations, which means here; how much comes is not known.
-fn info(schema: &Schema, ticket: Bytes, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
-    Ok(FlightInfo::new()
-        .try_with_schema(schema)
-        .map_err(|e| internal("a schema cannot be encoded", e))?
-        .with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket)))
-        .with_descriptor(descriptor))
+fn question_endpoint(ticket: Bytes) -> FlightEndpoint {
+    FlightEndpoint::new().with_ticket(Ticket::new(ticket))
+}
+
+fn statement_endpoint(endpoint: Endpoint) -> FlightEndpoint {
+    let ticket = TicketStatementQuery { statement_handle: endpoint.ticket }.as_any().encode_to_vec();
+    let told = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+    endpoint.locations.into_iter().fold(told, |told, location| told.with_location(location))
+}
+
+/// How much comes is not known. An endpoint without locations means here.
+fn info(
+    schema: &Schema,
+    endpoints: impl IntoIterator<Item = FlightEndpoint>,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo, Status> {
+    let info = FlightInfo::new().try_with_schema(schema).map_err(|e| internal("a schema cannot be encoded", e))?;
+    Ok(endpoints.into_iter().fold(info.with_descriptor(descriptor), FlightInfo::with_endpoint))
 }
 
 fn name_query(headers: &mut MetadataMap, id: Uuid) {

@@ -2,6 +2,7 @@
 //!
 //! - [`face`]: the Flight service itself, one match per method over the Flight SQL commands;
 //! - [`statement`]: queries and their tickets; [`prepared`]: prepared statements and their handles;
+//! - [`endpoints`]: where a client gets the rows, here or from the workers;
 //! - [`commands`]: statements that are no queries, and what comes of them;
 //! - [`own_tables`] and [`columns`]: tables that users make and fill, by SQL or by [`ingest`];
 //! - [`poll`], [`cancel`] and [`renew`]: what becomes of a query or a job after it was accepted;
@@ -18,6 +19,7 @@ mod actions;
 mod cancel;
 mod columns;
 mod commands;
+mod endpoints;
 mod face;
 mod incoming;
 mod ingest;
@@ -31,6 +33,7 @@ mod renew;
 mod rows;
 mod statement;
 
+pub(crate) use endpoints::EndpointPolicy;
 pub(crate) use face::Face;
 pub(crate) use own_tables::OwnTables;
 pub(crate) use statement::{Statements, StatementsConfig};

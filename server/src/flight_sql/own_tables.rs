@@ -263,7 +263,7 @@ impl Statements {
         values: Option<&RecordBatch>,
         matching: Matching,
     ) -> Result<NewRows, Status> {
-        let (waiting, place) = self.plan_now(caller, Statement { sql, values }).await?;
+        let (waiting, place) = self.plan_now(caller, Statement { values, ..Statement::plain(sql) }).await?;
         let (planned, mut life) = (waiting.planned, waiting.life);
         life.executing();
         let schema = planned.schema();

@@ -17,7 +17,9 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use super::commands::Command;
+use super::endpoints::{Endpoint, Reach};
 use super::metadata::result_schema;
+use super::promise::Owner;
 use super::rows::{frame_message, schema_message};
 use super::statement::{Announced, Fetched, Statement, Statements};
 use crate::clock::unix_ms;
@@ -66,7 +68,7 @@ impl Statements {
         descriptor: FlightDescriptor,
     ) -> Result<PollInfo, Status> {
         if !matches!(self.classify(statement.sql)?, Command::Query(_)) {
-            let announced = self.announce(caller, statement).await?;
+            let announced = self.announce(caller, statement, Reach::here()).await?;
             return Ok(PollInfo::new().with_info(announced.info(descriptor)?));
         }
         if statement.values.is_some() {
@@ -93,7 +95,7 @@ impl Statements {
         signed: &[u8],
         descriptor: FlightDescriptor,
     ) -> Result<PollInfo, Status> {
-        let (user, id) = self.owner_of(signed)?;
+        let Owner { user, query: id, .. } = self.owner_of(signed)?;
         if user != caller.user {
             return Err(super::cancel::absent(id));
         }
@@ -173,7 +175,7 @@ impl Statements {
         let expires_unix_ms = view.job.expires_unix_ms.unwrap_or(i64::MAX);
         Ok(Announced {
             schema: result_schema(&schema),
-            ticket: self.sign_job(&caller.user, id, expires_unix_ms),
+            endpoints: vec![Endpoint::here(self.sign_job(&caller.user, id, expires_unix_ms))],
             query_id: id,
             rows: Some(result.rows),
             expires_unix_ms,

@@ -16,20 +16,18 @@ use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use skyflight_engine::frames::{decode_schema, encode_batches, encode_schema};
 use skyflight_engine::guard::Command;
+use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::parameters::{Described, cast_values};
 use skyflight_proto::{FailureKind, StatementTicket};
 use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::{Outcome, is_update};
+use super::endpoints::Reach;
 use super::promise::after;
-use super::statement::{
-    Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, schema_changed, schema_hash,
-    statement_of,
-};
+use super::statement::{Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, statement_of};
 use crate::error::{bad_request, status_of};
 use crate::session::Caller;
-use skyflight_engine::message_limit::MessageLimit;
 
 /// Most bytes of values in a handle, which travels with every call.
 const BOUND_BYTES: usize = 1 << 20;
@@ -100,7 +98,7 @@ impl PreparedStatement {
     }
 
     fn statement(&self) -> Statement<'_> {
-        Statement { sql: &self.ticket.sql, values: self.values.as_ref() }
+        Statement { sql: &self.ticket.sql, values: self.values.as_ref(), promised: Some(&self.ticket.schema_hash) }
     }
 }
 
@@ -178,13 +176,12 @@ impl Statements {
     /// [`Statements::announce`] for a prepared statement, on the snapshots that are current now.
     ///
     /// Errors: also `FailedPrecondition` when its schema has changed since it was prepared.
-    pub(super) async fn announce_prepared(&self, prepared: &PreparedStatement) -> Result<Announced, Status> {
-        let announced = self.announce(&prepared.caller, prepared.statement()).await?;
-        if schema_hash(&announced.schema) != prepared.ticket.schema_hash {
-            self.forget(announced.query_id);
-            return Err(schema_changed("prepare the statement again"));
-        }
-        Ok(announced)
+    pub(super) async fn announce_prepared(
+        &self,
+        prepared: &PreparedStatement,
+        reach: Reach,
+    ) -> Result<Announced, Status> {
+        self.announce(&prepared.caller, prepared.statement(), reach).await
     }
 
     /// Submits a prepared statement, and tells of its job; one that is no query is run.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use skyflight_proto::ticket::Body;
-use skyflight_proto::{FailureKind, StatementTicket, Ticket};
+use skyflight_proto::{EndpointTicket, FailureKind, StatementTicket, Ticket};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -15,6 +15,8 @@ use crate::clock::unix_ms;
 pub(super) enum Promise {
     /// The rows of a statement, or the statement itself.
     Statement(Box<(Ticket, StatementTicket)>),
+    /// The rows of an endpoint that was handed out to workers.
+    Endpoint(Box<(Ticket, EndpointTicket)>),
     /// The rows of a job.
     Job {
         /// Whose it is.
@@ -24,6 +26,15 @@ pub(super) enum Promise {
         /// The batch to begin with.
         first: u64,
     },
+}
+
+/// Whose a ticket is.
+pub(super) struct Owner {
+    pub(super) user: String,
+    /// The query or job.
+    pub(super) query: Uuid,
+    /// Whether workers serve the ticket too.
+    pub(super) handed_out: bool,
 }
 
 impl Statements {
@@ -36,6 +47,7 @@ impl Statements {
             Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => {
                 Ok(Promise::Statement(Box::new((ticket, statement))))
             }
+            Some(Body::Endpoint(endpoint)) => Ok(Promise::Endpoint(Box::new((ticket, endpoint)))),
             Some(Body::Job(job)) => {
                 Ok(Promise::Job { id: query_id(&ticket)?, user: ticket.user, first: job.first_batch })
             }
@@ -49,22 +61,21 @@ impl Statements {
     pub(super) fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
         match self.promise(signed)? {
             Promise::Statement(promised) => Ok(*promised),
-            Promise::Job { .. } => Err(no_statement()),
+            Promise::Endpoint(_) | Promise::Job { .. } => Err(no_statement()),
         }
     }
 
     /// Whose query or job a ticket is of, and which.
     ///
     /// Errors: as [`Statements::promise`].
-    pub(super) fn owner_of(&self, signed: &[u8]) -> Result<(String, Uuid), Status> {
-        match self.promise(signed)? {
-            Promise::Statement(promised) => {
-                let (ticket, _) = *promised;
-                let id = query_id(&ticket)?;
-                Ok((ticket.user, id))
-            }
-            Promise::Job { user, id, .. } => Ok((user, id)),
-        }
+    pub(super) fn owner_of(&self, signed: &[u8]) -> Result<Owner, Status> {
+        let (ticket, handed_out) = match self.promise(signed)? {
+            Promise::Statement(promised) => (promised.0, false),
+            Promise::Endpoint(promised) => (promised.0, true),
+            Promise::Job { user, id, .. } => return Ok(Owner { user, query: id, handed_out: false }),
+        };
+        let query = query_id(&ticket)?;
+        Ok(Owner { user: ticket.user, query, handed_out })
     }
 }
 

@@ -12,7 +12,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use skyflight_engine::dispatch::ChunkDispatcher;
+use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest};
 use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
 use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::{EngineError, PlannedQuery, Result};
@@ -57,22 +57,38 @@ impl Rows {
         life.executing();
         let query_id = planned.query().id;
         match frames_of(&planned, dispatcher, cpu) {
-            Ok(frames) => Ok(Rows {
-                opening: Some(schema_message(&schema)),
-                schema,
-                frames,
-                cut: VecDeque::new(),
-                limit,
-                query_id,
-                life,
-                ended: false,
-                _place: place,
-            }),
+            Ok(frames) => Ok(Rows::new(frames, schema, query_id, life, place, limit)),
             Err(error) => {
                 life.fail(&error);
                 Err(status_of(&error, Some(query_id)))
             }
         }
+    }
+
+    /// Relays what a dispatch gives, whose rows are told to be of `schema`.
+    pub(super) fn relay(
+        request: DispatchRequest,
+        schema: SchemaRef,
+        mut life: QueryLife,
+        place: Place,
+        dispatcher: &Arc<dyn ChunkDispatcher>,
+        limit: MessageLimit,
+    ) -> Rows {
+        life.executing();
+        let query_id = request.query.id;
+        Rows::new(dispatcher.dispatch(request), schema, query_id, life, place, limit)
+    }
+
+    fn new(
+        frames: BoxStream<'static, Result<Frame>>,
+        schema: SchemaRef,
+        query_id: Uuid,
+        life: QueryLife,
+        place: Place,
+        limit: MessageLimit,
+    ) -> Rows {
+        let (opening, cut) = (Some(schema_message(&schema)), VecDeque::new());
+        Rows { opening, schema, frames, cut, limit, query_id, life, ended: false, _place: place }
     }
 
     /// The query whose rows these are.

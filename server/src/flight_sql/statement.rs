@@ -24,6 +24,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::Outcome;
+use super::endpoints::{Endpoint, EndpointPolicy, HandedOut, Reach};
 use super::metadata::result_schema;
 use super::own_tables::OwnTables;
 use super::poll::FirstBatch;
@@ -50,6 +51,7 @@ pub(crate) struct StatementsConfig {
     /// Parent of every query's token: cancelled when the coordinator stops.
     pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
+    pub(crate) endpoints: EndpointPolicy,
     pub(crate) jobs: Jobs,
     pub(crate) store: Arc<dyn CatalogStore>,
     /// The longest estimate of a query that may be waited for.
@@ -69,20 +71,22 @@ pub(crate) struct Statements {
 pub(super) struct Statement<'a> {
     pub(super) sql: &'a str,
     pub(super) values: Option<&'a RecordBatch>,
+    /// Digest of the schema that its client was told when it was prepared.
+    pub(super) promised: Option<&'a [u8]>,
 }
 
 impl<'a> Statement<'a> {
     /// A statement without values.
     pub(super) fn plain(sql: &'a str) -> Self {
-        Statement { sql, values: None }
+        Statement { sql, values: None, promised: None }
     }
 }
 
 /// A statement whose plan waits: what GetFlightInfo tells of it.
 pub(super) struct Announced {
     pub(super) schema: SchemaRef,
-    /// A signed `StatementTicket`.
-    pub(super) ticket: Bytes,
+    /// Where its rows are; at least one.
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) query_id: Uuid,
     /// How many rows come, or, of a statement that changed something, how many it wrote.
     pub(super) rows: Option<u64>,
@@ -130,13 +134,19 @@ impl Statements {
         &self.parts.sql_limits
     }
 
-    /// Plans a query on the current snapshots and keeps the plan for its fetch; a statement that is no
-    /// query is run.
+    /// Plans a query on the current snapshots and keeps the plan for its fetch, or hands it out to the
+    /// workers; a statement that is no query is run.
     ///
-    /// Errors: those of planning and of [`Statements::run`]; `ResourceExhausted` when too many queries run.
-    pub(super) async fn announce(&self, caller: &Caller, statement: Statement<'_>) -> Result<Announced, Status> {
+    /// Errors: those of planning and of [`Statements::run`]; `ResourceExhausted` when too many queries run;
+    /// `FailedPrecondition` for a query whose rows are no longer of the promised schema.
+    pub(super) async fn announce(
+        &self,
+        caller: &Caller,
+        statement: Statement<'_>,
+        reach: Reach,
+    ) -> Result<Announced, Status> {
         match self.classify(statement.sql)? {
-            Command::Query(_) => self.announce_query(caller, statement).await,
+            Command::Query(_) => self.announce_query(caller, statement, reach).await,
             command => {
                 let outcome = self.run(caller, command, statement.values).await?;
                 self.announce_outcome(caller, statement.sql, outcome)
@@ -144,25 +154,36 @@ impl Statements {
         }
     }
 
-    async fn announce_query(&self, caller: &Caller, statement: Statement<'_>) -> Result<Announced, Status> {
+    async fn announce_query(
+        &self,
+        caller: &Caller,
+        statement: Statement<'_>,
+        reach: Reach,
+    ) -> Result<Announced, Status> {
         let _place = self.parts.gate.enter()?;
         let (snapshots, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
         if let Some(job) = waiting.planned.whole_job().map(str::to_owned) {
             return self.announce_job(caller, &job).await;
         }
-        let waiting = self.short_enough(waiting)?;
+        let mut waiting = self.short_enough(waiting)?;
         let schema = result_schema(&waiting.planned.schema());
+        if statement.promised.is_some_and(|promised| schema_hash(&schema) != promised) {
+            return Err(schema_changed("prepare the statement again"));
+        }
         let query_id = waiting.planned.query().id;
+        if let Some(HandedOut { endpoints, expires_unix_ms }) = self.hand_out(&mut waiting, &schema, reach).await? {
+            return Ok(Announced { schema, endpoints, query_id, rows: None, expires_unix_ms });
+        }
+        let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = StatementTicket {
             sql: statement.sql.to_owned(),
             snapshots: snapshots.iter().map(|(d, s)| SnapshotRef { database: d.0, snapshot: s.0 }).collect(),
             parameters: encoded_values(statement.values)?,
             ..statement_of(caller, &schema)
         };
-        let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         self.parts.waiting.put(query_id, waiting);
-        Ok(Announced { schema, ticket, query_id, rows: None, expires_unix_ms })
+        Ok(Announced { schema, endpoints: vec![Endpoint::here(ticket)], query_id, rows: None, expires_unix_ms })
     }
 
     /// The ticket of a statement that was run holds what came of it.
@@ -176,12 +197,8 @@ impl Statements {
         };
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
-        Ok(Announced { schema, ticket, query_id, rows: outcome.affected, expires_unix_ms })
-    }
-
-    /// Drops the plan of an announced query.
-    pub(super) fn forget(&self, query_id: Uuid) {
-        drop(self.parts.waiting.take(query_id));
+        let endpoints = vec![Endpoint::here(ticket)];
+        Ok(Announced { schema, endpoints, query_id, rows: outcome.affected, expires_unix_ms })
     }
 
     /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever
@@ -199,6 +216,10 @@ impl Statements {
         let (ticket, statement) = match self.promise(signed)? {
             Promise::Statement(promised) => *promised,
             Promise::Job { user, id, first } => return self.fetch_job(&user, id, first_batch.or(first), limit).await,
+            Promise::Endpoint(promised) => {
+                let (ticket, endpoint) = *promised;
+                return self.redeem(&ticket, endpoint, limit).await;
+            }
         };
         if statement.prepared {
             return Err(no_statement());
@@ -221,7 +242,7 @@ impl Statements {
                 let caller = caller_of(ticket.user, &statement);
                 let query = QueryContext { id: query_id, ..self.query(&caller.user) };
                 let values = bound_values(&statement)?;
-                let again = Statement { sql: &statement.sql, values: values.as_ref() };
+                let again = Statement { values: values.as_ref(), ..Statement::plain(&statement.sql) };
                 self.plan(&caller, again, Some(snapshots), query).await?.1
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skyflight_catalog::{CatalogStore, QueryRecord};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::RunningQueries;
@@ -19,11 +19,21 @@ const RECORDS_WAITING: usize = 4_096;
 /// Records taken in one go; of several records of one query in it only the last is written.
 const RECORDS_AT_ONCE: usize = 256;
 
+/// How long [`Journal::settled`] waits at most.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// Where queries leave their records. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Journal {
-    records: mpsc::Sender<QueryRecord>,
+    entries: mpsc::Sender<Entry>,
     running: RunningQueries,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Record(Box<QueryRecord>),
+    /// Answered once everything before it is written.
+    Settle(oneshot::Sender<()>),
 }
 
 /// Owns the task that writes the records.
@@ -35,9 +45,9 @@ pub(crate) struct JournalKeeper {
 impl Journal {
     /// A journal written to `store` by a task on `runtime`.
     pub(crate) fn open(store: Arc<dyn CatalogStore>, runtime: &Handle) -> (Journal, JournalKeeper) {
-        let (records, waiting) = mpsc::channel(RECORDS_WAITING);
+        let (entries, waiting) = mpsc::channel(RECORDS_WAITING);
         let writer = AbortOnDropHandle::new(runtime.spawn(write(store, waiting)));
-        (Journal { records, running: RunningQueries::default() }, JournalKeeper { writer })
+        (Journal { entries, running: RunningQueries::default() }, JournalKeeper { writer })
     }
 
     /// The queries whose records are open.
@@ -47,8 +57,23 @@ impl Journal {
 
     /// Leaves a record; never waits.
     pub(crate) fn record(&self, record: QueryRecord) {
-        if let Err(error) = self.records.try_send(record) {
+        if let Err(error) = self.entries.try_send(Entry::Record(Box::new(record))) {
             tracing::warn!(%error, "a query record was not written to the catalog");
+        }
+    }
+
+    /// Waits until the store has what was recorded before, for a second at most: whoever asks what became
+    /// of a query that was closed a moment ago has to.
+    pub(crate) async fn settled(&self) {
+        let (settle, settled) = oneshot::channel();
+        let written = async {
+            if self.entries.send(Entry::Settle(settle)).await.is_ok() {
+                // An error: the writer has ended, and nothing more is written.
+                let _ = settled.await;
+            }
+        };
+        if tokio::time::timeout(SETTLING, written).await.is_err() {
+            tracing::warn!("query records wait longer than usual for the catalog");
         }
     }
 }
@@ -63,13 +88,24 @@ impl JournalKeeper {
     }
 }
 
-async fn write(store: Arc<dyn CatalogStore>, mut waiting: mpsc::Receiver<QueryRecord>) {
+async fn write(store: Arc<dyn CatalogStore>, mut waiting: mpsc::Receiver<Entry>) {
     let mut taken = Vec::with_capacity(RECORDS_AT_ONCE);
     while waiting.recv_many(&mut taken, RECORDS_AT_ONCE).await > 0 {
-        for record in last_of_each(&mut taken) {
+        let (mut records, mut settling) = (Vec::with_capacity(taken.len()), Vec::new());
+        for entry in taken.drain(..) {
+            match entry {
+                Entry::Record(record) => records.push(*record),
+                Entry::Settle(settle) => settling.push(settle),
+            }
+        }
+        for record in last_of_each(&mut records) {
             if let Err(error) = store.record_query(&record).await {
                 tracing::warn!(query_id = record.id, %error, "a query record was not written to the catalog");
             }
+        }
+        for settle in settling {
+            // Whoever waited may have given up.
+            let _ = settle.send(());
         }
     }
 }
@@ -120,6 +156,19 @@ mod tests {
         let last: Vec<_> = last_of_each(&mut taken).into_iter().map(|r| (r.id, r.state)).collect();
         assert_eq!(last, [("a".into(), QueryState::Finished), ("b".into(), QueryState::Running)]);
         assert!(taken.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_recorded_before_is_in_the_store_once_settled() {
+        let store: Arc<dyn CatalogStore> = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let (journal, keeper) = Journal::open(Arc::clone(&store), &Handle::current());
+        for n in 0..600 {
+            journal.record(record(&format!("q{n}"), QueryState::Direct));
+        }
+        journal.settled().await;
+        assert_eq!(store.queries(1_000).await.unwrap().len(), 600);
+        drop(keeper);
+        journal.settled().await;
     }
 
     #[tokio::test]

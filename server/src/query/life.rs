@@ -12,8 +12,8 @@ use super::{Journal, LiveQuery, trace};
 use crate::clock::unix_ms;
 use crate::figures::{self, Closed};
 
-/// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::fail`], or,
-/// when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
+/// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::handed_out`], by
+/// [`QueryLife::fail`], or, when it is dropped open, as cancelled. Whatever is not finished has its work stopped.
 #[derive(Debug)]
 pub(crate) struct QueryLife {
     live: Arc<LiveQuery>,
@@ -34,8 +34,18 @@ enum Phase {
 impl QueryLife {
     /// Opens the record of a query that was just accepted; planning begins.
     pub(crate) fn open(query: &QueryContext, sql: &str, journal: &Journal) -> Self {
+        QueryLife::of(LiveQuery::new(query.clone(), sql, unix_ms()), journal)
+    }
+
+    /// The same for one endpoint of a query that was handed out. The log has its end; the query's own
+    /// record stays as it is, because other endpoints may be under way elsewhere.
+    pub(crate) fn open_part(query: &QueryContext, sql: &str, journal: &Journal) -> Self {
+        QueryLife::of(LiveQuery::part(query.clone(), sql, unix_ms()), journal)
+    }
+
+    fn of(live: LiveQuery, journal: &Journal) -> Self {
         QueryLife {
-            live: journal.running().enter(LiveQuery::new(query.clone(), sql, unix_ms())),
+            live: journal.running().enter(live),
             journal: journal.clone(),
             phase: Phase::Planning { since: Instant::now() },
             planning_ms: 0,
@@ -57,7 +67,9 @@ impl QueryLife {
     pub(crate) fn executing(&mut self) {
         self.phase = Phase::Executing { since: Instant::now() };
         self.live.executing.store(true, Ordering::Relaxed);
-        self.journal.record(self.record(QueryState::Running, None));
+        if !self.live.is_part {
+            self.journal.record(self.record(QueryState::Running, None));
+        }
     }
 
     /// A message left for the client.
@@ -69,6 +81,13 @@ impl QueryLife {
     /// Closes the record: every row was given.
     pub(crate) fn finish(&mut self) {
         self.close(QueryState::Finished, None);
+    }
+
+    /// Closes the record: the client has tickets for as many endpoints, by which the workers give it the
+    /// rows of so many chunks. How that goes is not known here.
+    pub(crate) fn handed_out(&mut self, endpoints: usize, chunks: u64) {
+        tracing::info!(query_id = %self.live.query.id, endpoints, chunks, "query handed out to workers");
+        self.close(QueryState::Direct, None);
     }
 
     /// Closes the record with an error; a cancelled query is no failed one.
@@ -92,7 +111,7 @@ impl QueryLife {
             Phase::Executing { since } => millis(since),
         };
         self.phase = Phase::Closed;
-        if state != QueryState::Finished {
+        if !matches!(state, QueryState::Finished | QueryState::Direct) {
             self.live.query.cancel.cancel();
         }
         self.journal.running().leave(&self.live);
@@ -131,7 +150,7 @@ impl QueryLife {
             counters,
         });
         // What nobody fetched leaves no trace but the line above.
-        if !unasked {
+        if !unasked && !self.live.is_part {
             let mut record = self.record(state, error);
             record.finished_ms = Some(unix_ms());
             self.journal.record(record);
@@ -220,6 +239,10 @@ mod tests {
             |life| drop(life),
             |mut life| {
                 life.planned(Estimated::default());
+                life.handed_out(3, 12);
+            },
+            |mut life| {
+                life.planned(Estimated::default());
                 life.executing();
                 life.sent(5, 50);
             },
@@ -233,6 +256,7 @@ mod tests {
                 (QueryState::Failed, 0, 0),
                 (QueryState::Cancelled, 0, 0),
                 (QueryState::Cancelled, 0, 0),
+                (QueryState::Direct, 0, 0),
                 (QueryState::Cancelled, 5, 50),
             ]
         );
@@ -252,6 +276,30 @@ mod tests {
         drop(journal);
         keeper.close(Duration::from_secs(10)).await;
         assert_eq!(store.queries(100).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_served_here_leaves_the_record_of_its_query_as_it_is() {
+        let store: Arc<dyn CatalogStore> = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let (journal, keeper) = Journal::open(Arc::clone(&store), &Handle::current());
+        let query = QueryContext::new("vera");
+        QueryLife::open(&query, "SELECT 1", &journal).handed_out(2, 2);
+        assert!(!query.cancel.is_cancelled());
+        for finishes in [true, false] {
+            let mut part = QueryLife::open_part(&query, "SELECT 1", &journal);
+            part.planned(Estimated::default());
+            part.executing();
+            part.sent(5, 50);
+            assert!(journal.running().find("vera", query.id).iter().all(|live| live.is_part));
+            if finishes {
+                part.finish();
+            }
+        }
+        assert!(query.cancel.is_cancelled(), "what did not finish is stopped");
+        drop(journal);
+        keeper.close(Duration::from_secs(10)).await;
+        let records = store.queries(10).await.unwrap();
+        assert_eq!(records.iter().map(|r| (r.state, r.rows)).collect::<Vec<_>>(), [(QueryState::Direct, 0)]);
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub(crate) struct LiveQuery {
     pub(crate) estimate: OnceLock<Estimated>,
     /// Whether its rows are being fetched, and not only waited for.
     pub(crate) executing: AtomicBool,
+    /// Whether this is one endpoint of a query that was handed out, redeemed here.
+    pub(crate) is_part: bool,
     rows: AtomicU64,
     bytes: AtomicU64,
 }
@@ -32,9 +34,15 @@ impl LiveQuery {
             started_ms,
             estimate: OnceLock::new(),
             executing: AtomicBool::new(false),
+            is_part: false,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
+    }
+
+    /// One endpoint of a query that was handed out.
+    pub(crate) fn part(query: QueryContext, sql: &str, started_ms: i64) -> Self {
+        LiveQuery { is_part: true, ..LiveQuery::new(query, sql, started_ms) }
     }
 
     /// A message left for the client.

@@ -6,6 +6,7 @@
 //! ([`crate::auth`]) has turned passwords into tokens before a request arrives here.
 
 mod credentials;
+mod endpoints;
 mod handshake;
 pub(crate) mod options;
 mod token;
@@ -23,6 +24,7 @@ use crate::auth::{Auth, Login, who_are_you};
 use crate::clock::unix_ms;
 use crate::error::{bad_request, internal};
 pub(crate) use credentials::{Credentials, of_headers as credentials_of};
+pub use endpoints::{EndpointMode, UnknownEndpointMode};
 pub(crate) use handshake::HandshakeStream;
 
 /// The user of requests that name none.
@@ -35,6 +37,12 @@ const DATABASE_HEADERS: [&str; 3] = ["x-skyflight-schema", "database", "schema"]
 /// The header that says whether queries are shuffled: `auto`, `always` or `never`.
 const SHUFFLE_HEADER: &str = "x-skyflight-shuffle";
 
+/// The property of a JDBC URL that says whether workers serve rows; the driver makes it a header.
+pub(crate) const ENDPOINTS_PROPERTY: &str = "endpoints";
+
+/// Headers that say whether workers serve rows: `auto`, `single` or `direct`.
+const ENDPOINTS_HEADERS: [&str; 2] = ["x-skyflight-endpoints", ENDPOINTS_PROPERTY];
+
 /// The header with the client's trace context (W3C).
 const TRACE_HEADER: &str = "traceparent";
 
@@ -45,6 +53,8 @@ pub(crate) struct Caller {
     pub(crate) default_database: Option<String>,
     /// Whether queries are shuffled; `None` where the caller does not say.
     pub(crate) shuffle: Option<ShuffleMode>,
+    /// Whether workers serve rows; `None` where the caller does not say.
+    pub(crate) endpoints: Option<EndpointMode>,
     /// When the password by which the user logged in was set; `None` where nobody checked one.
     pub(crate) login: Option<i64>,
     /// The client's trace, of which the query is to be a part: a `traceparent` header.
@@ -54,7 +64,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// `user`, who says nothing else.
     pub(crate) fn of(user: String) -> Caller {
-        Caller { user, default_database: None, shuffle: None, login: None, traceparent: None }
+        Caller { user, default_database: None, shuffle: None, endpoints: None, login: None, traceparent: None }
     }
 }
 
@@ -129,6 +139,10 @@ impl Sessions {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
         }
+        if let Some((name, value)) = ENDPOINTS_HEADERS.iter().find_map(|name| Some((name, headers.get(*name)?))) {
+            let mode = value.to_str().unwrap_or_default().trim().parse();
+            caller.endpoints = Some(mode.map_err(|e| bad_request(format!("{name}: {e}")))?);
+        }
         caller.traceparent = headers.get(TRACE_HEADER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         if caller.default_database.is_none() {
             caller.default_database.clone_from(&self.default_database);
@@ -190,6 +204,19 @@ mod tests {
         }
         let refused = sessions().caller(&headers(&[("x-skyflight-shuffle", "sometimes")])).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_header_says_who_serves_the_rows() {
+        for name in ENDPOINTS_HEADERS {
+            let caller = sessions().caller(&headers(&[(name, " Direct")])).unwrap();
+            assert_eq!(caller.endpoints, Some(EndpointMode::Direct));
+            let refused = sessions().caller(&headers(&[(name, "many")])).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+            assert!(refused.message().contains(name), "{}", refused.message());
+        }
+        let both = headers(&[("endpoints", "direct"), ("x-skyflight-endpoints", "single")]);
+        assert_eq!(sessions().caller(&both).unwrap().endpoints, Some(EndpointMode::Single));
     }
 
     #[test]

@@ -83,7 +83,7 @@ struct CloseResult {
     status: i32,
 }
 
-/// Sets `schema`, `catalog` and `shuffle`. Gives the caller with the options set, where any was, and the
+/// Sets `schema`, `catalog`, `shuffle` and `endpoints`. Gives the caller with the options set, where any was, and the
 /// encoded answer, which names each option that is unknown or has a wrong value.
 ///
 /// Errors: `InvalidArgument` when the body is not the protocol's message.
@@ -136,7 +136,18 @@ pub(crate) async fn set(
                 }
                 Err(_) => Err(ErrorValue::InvalidValue),
             },
-            ("catalog" | "schema" | "shuffle", Some(_)) => Err(ErrorValue::InvalidValue),
+            ("endpoints", None) => {
+                changed.get_or_insert_with(|| caller.clone()).endpoints = None;
+                Ok(())
+            }
+            ("endpoints", Some(OptionValue::String(mode))) => match mode.parse() {
+                Ok(mode) => {
+                    changed.get_or_insert_with(|| caller.clone()).endpoints = Some(mode);
+                    Ok(())
+                }
+                Err(_) => Err(ErrorValue::InvalidValue),
+            },
+            ("catalog" | "schema" | "shuffle" | "endpoints", Some(_)) => Err(ErrorValue::InvalidValue),
             _ => Err(ErrorValue::InvalidName),
         };
         if let Err(value) = found {
@@ -146,7 +157,7 @@ pub(crate) async fn set(
     Ok((changed, SetResult { errors }.encode_to_vec()))
 }
 
-/// The encoded answer of `GetSessionOptions`: `catalog`, and `schema` and `shuffle` where they are set.
+/// The encoded answer of `GetSessionOptions`: `catalog`, and the others where they are set.
 pub(crate) fn get(caller: &Caller) -> Vec<u8> {
     let text = |value: &str| Value { option_value: Some(OptionValue::String(value.to_owned())) };
     let mut session_options = HashMap::from([("catalog".to_owned(), text(CATALOG))]);
@@ -155,6 +166,9 @@ pub(crate) fn get(caller: &Caller) -> Vec<u8> {
     }
     if let Some(mode) = caller.shuffle {
         session_options.insert("shuffle".to_owned(), text(mode.name()));
+    }
+    if let Some(mode) = caller.endpoints {
+        session_options.insert("endpoints".to_owned(), text(mode.name()));
     }
     Options { session_options }.encode_to_vec()
 }
@@ -189,12 +203,14 @@ mod tests {
             ("schema", OptionValue::String("dR1".into())),
             ("catalog", OptionValue::String("skyflight".into())),
             ("shuffle", OptionValue::String("always".into())),
+            ("endpoints", OptionValue::String("direct".into())),
         ]);
         let (changed, answer) = set(&caller, &body, &store).await.unwrap();
         let changed = changed.unwrap();
         assert_eq!(changed.default_database.as_deref(), Some("Dr1"));
         assert_eq!(changed.shuffle, Some(skyflight_engine::shuffle::ShuffleMode::Always));
-        assert_eq!(Options::decode(get(&changed).as_slice()).unwrap().session_options.len(), 3);
+        assert_eq!(changed.endpoints, Some(crate::session::EndpointMode::Direct));
+        assert_eq!(Options::decode(get(&changed).as_slice()).unwrap().session_options.len(), 4);
         assert_eq!(SetResult::decode(answer.as_slice()).unwrap().errors.len(), 0);
 
         let body = request(&[
@@ -202,6 +218,7 @@ mod tests {
             ("catalog", OptionValue::Bool(true)),
             ("timezone", OptionValue::String("UTC".into())),
             ("shuffle", OptionValue::String("sometimes".into())),
+            ("endpoints", OptionValue::String("many".into())),
         ]);
         let (changed, answer) = set(&caller, &body, &store).await.unwrap();
         assert_eq!(changed, None);
@@ -210,6 +227,7 @@ mod tests {
         assert_eq!(of("schema"), ErrorValue::InvalidValue);
         assert_eq!(of("catalog"), ErrorValue::InvalidValue);
         assert_eq!(of("shuffle"), ErrorValue::InvalidValue);
+        assert_eq!(of("endpoints"), ErrorValue::InvalidValue);
         assert_eq!(of("timezone"), ErrorValue::InvalidName);
         assert_eq!(set(&caller, &[0xff], &store).await.unwrap_err().code(), tonic::Code::InvalidArgument);
     }

@@ -10,12 +10,16 @@ use crate::clock::unix_ms;
 
 const SCHEMA: &str = "schema";
 const SHUFFLE: &str = "shuffle";
+const ENDPOINTS: &str = "endpoints";
 
 /// A token for `caller`, good for `ttl`.
 pub(super) fn issue(keys: &ClusterKeys, caller: &Caller, ttl: Duration) -> Result<String, TokenError> {
     let now = unix_ms() / 1_000;
-    let options =
-        [(SCHEMA, caller.default_database.clone()), (SHUFFLE, caller.shuffle.map(|mode| mode.name().to_owned()))];
+    let options = [
+        (SCHEMA, caller.default_database.clone()),
+        (SHUFFLE, caller.shuffle.map(|mode| mode.name().to_owned())),
+        (ENDPOINTS, caller.endpoints.map(|mode| mode.name().to_owned())),
+    ];
     let options = options.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     keys.sign_token(&SessionClaims {
         sub: caller.user.clone(),
@@ -32,6 +36,7 @@ pub(super) fn verify(keys: &ClusterKeys, text: &str, now_unix_ms: i64) -> Result
     Ok(Caller {
         default_database: claims.options.remove(SCHEMA),
         shuffle: claims.options.get(SHUFFLE).and_then(|mode| mode.parse().ok()),
+        endpoints: claims.options.get(ENDPOINTS).and_then(|mode| mode.parse().ok()),
         login: claims.login,
         ..Caller::of(claims.sub)
     })
@@ -48,6 +53,7 @@ mod tests {
         let caller = Caller {
             default_database: Some("dr1".into()),
             shuffle: Some(skyflight_engine::shuffle::ShuffleMode::Always),
+            endpoints: Some(crate::session::EndpointMode::Direct),
             login: Some(5),
             ..Caller::of("vera".into())
         };

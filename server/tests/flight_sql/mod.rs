@@ -5,6 +5,7 @@
 
 mod auth;
 pub(crate) mod coordinator;
+mod endpoints;
 mod errors;
 mod handshake;
 mod keys_and_tables;

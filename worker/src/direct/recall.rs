@@ -6,18 +6,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use skyflight_proto::wire::RECALL_MEMORY;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use uuid::Uuid;
 
 use crate::{Result, WorkerError};
 
-/// Recalled queries that are remembered, and for how long: about as long as their tickets are good.
+/// Recalled queries that are remembered at most.
 const REMEMBERED: u64 = 100_000;
-const REMEMBERED_FOR: Duration = Duration::from_secs(2 * 3_600);
 
 /// Knows which queries have streams to clients here, and which were recalled.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub(crate) struct RunningStream {
 
 impl Recalls {
     pub(crate) fn new() -> Arc<Recalls> {
-        let recalled = Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build();
+        let recalled = Cache::builder().max_capacity(REMEMBERED).time_to_live(RECALL_MEMORY).build();
         Arc::new(Recalls { running: Mutex::default(), recalled })
     }
 

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use skyflight_engine::dispatch::{
-    ChunkCommits, ChunkDispatcher, ChunkList, DispatchRequest, FrameStream, QueryCounters,
+    ChunkCommits, ChunkDispatcher, ChunkList, DirectWorkers, DispatchRequest, FrameStream, QueryCounters,
 };
 use skyflight_engine::frames::Frame;
 use skyflight_engine::shuffle::ShuffleCluster;
@@ -61,6 +61,10 @@ impl Drop for Keeping {
 }
 
 impl ChunkDispatcher for KeepingDispatcher {
+    fn direct(&self) -> Option<Arc<dyn DirectWorkers>> {
+        self.inner.direct()
+    }
+
     fn dispatch(&self, request: DispatchRequest) -> FrameStream {
         let Some(ledger) = self.ledgers.lock().get(&request.query.id).cloned() else {
             return self.inner.dispatch(request);

@@ -53,11 +53,20 @@ fn field(table: &Table, column: &Column) -> Result<Field> {
         ("ucd", column.ucd.as_deref()),
         ("description", column.description.as_deref()),
     ] {
-        if let Some(value) = value {
-            metadata.insert(key.to_string(), value.to_string());
+        if let Some(value) = value.map(one_line).filter(|value| !value.is_empty()) {
+            metadata.insert(key.to_string(), value);
         }
     }
     Ok(Field::new(&column.name, data_type, column.nullable).with_metadata(metadata))
+}
+
+/// A text of metadata without breaks of line. Clients show it in tables; and by its letters the server tells
+/// metadata, which has no order, from what has one in an encoded plan (its `jobs/ledger/fingerprint`).
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The schema a client sees: every field nullable; views, dictionaries and run-end encoding as

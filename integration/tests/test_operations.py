@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import signal
-import socket
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,43 +11,13 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from skyflight_testing.cluster import Cluster
 from skyflight_testing.tables import director, healpix
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Watched(Cluster):
-    """A server of one process with an HTTP port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.http = f"http://127.0.0.1:{free_port()}"
-        port = self.http.rsplit(":", 1)[1]
-        config = f'[coordinator]\ndrain_s = 60\n\n[operations]\nhttp_listen = "{port}"\n'
-        super().__init__(folder, workers=2, config=config, one_process=True)
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(self.http + path, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def figure(self, name: str, **labels: str) -> float:
-        """The value of one sample; 0 where it is not there yet."""
-        wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
-        pattern = rf"^{name}{re.escape('{' + wanted + '}') if wanted else ''} (\S+)$"
-        found = re.search(pattern, self.get("/metrics")[1], re.MULTILINE)
-        return float(found.group(1)) if found else 0.0
+from skyflight_testing.watched import Watched
 
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    with Watched(tmp_path / "cluster") as cluster:
+    with Watched(tmp_path / "cluster", coordinator="drain_s = 60") as cluster:
         yield cluster
         assert cluster.panics() == []
 

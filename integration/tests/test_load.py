@@ -21,8 +21,9 @@ from skyflight_testing.settings import FULL, SEED, SLOWNESS
 from skyflight_testing.tables import director, healpix
 from skyflight_testing.watched import Watched
 
-#: Cells of order 5: 12 * 4^5.
-CHUNKS = 12_288
+#: Every cell of this order is a chunk: 12,288 of order 5, 3,072 of order 4.
+ORDER = 5 if FULL else 4
+CHUNKS = 12 * 4**ORDER
 
 #: Rows of the table, spread evenly, so that each cell has some.
 ROWS = 60_000
@@ -45,9 +46,9 @@ def sphere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finely_cut(sphere: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A table of 12,288 chunks in one process with two workers."""
+    """A table of thousands of chunks in one process with two workers."""
     with Watched(tmp_path_factory.mktemp("chunks") / "cluster") as cluster:
-        cluster.ingest("fine", [director("points", sphere, "id")], healpix(row_limit=10**9, min_order=5), replicas=1)
+        cluster.ingest("fine", [director("points", sphere, "id")], healpix(row_limit=10**9, min_order=ORDER), replicas=1)
         yield cluster
         assert cluster.panics() == []
 

@@ -5,6 +5,7 @@
 //! believes to be somebody must not silently become somebody else. Where only users may ask, the door
 //! ([`crate::auth`]) has turned passwords into tokens before a request arrives here.
 
+mod agent;
 mod credentials;
 mod handshake;
 pub(crate) mod options;
@@ -22,6 +23,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use crate::auth::{Auth, Login, who_are_you};
 use crate::clock::unix_ms;
 use crate::error::{bad_request, internal};
+pub(crate) use agent::Agent;
 pub(crate) use credentials::{Credentials, of_headers as credentials_of};
 pub(crate) use handshake::HandshakeStream;
 
@@ -47,6 +49,8 @@ pub(crate) struct Caller {
     pub(crate) shuffle: Option<ShuffleMode>,
     /// When the password by which the user logged in was set; `None` where nobody checked one.
     pub(crate) login: Option<i64>,
+    /// The driver that asks.
+    pub(crate) agent: Agent,
     /// The client's trace, of which the query is to be a part: a `traceparent` header.
     pub(crate) traceparent: Option<String>,
 }
@@ -54,7 +58,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// `user`, who says nothing else.
     pub(crate) fn of(user: String) -> Caller {
-        Caller { user, default_database: None, shuffle: None, login: None, traceparent: None }
+        Caller { user, default_database: None, shuffle: None, login: None, agent: Agent::Other, traceparent: None }
     }
 }
 
@@ -129,6 +133,7 @@ impl Sessions {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
         }
+        caller.agent = Agent::of_headers(headers);
         caller.traceparent = headers.get(TRACE_HEADER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         if caller.default_database.is_none() {
             caller.default_database.clone_from(&self.default_database);

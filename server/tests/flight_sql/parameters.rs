@@ -172,7 +172,7 @@ async fn values_become_their_parameters_types_or_are_refused() {
         ("SELECT * FROM ?", Code::InvalidArgument),
         ("SELECT $0", Code::Unimplemented),
         ("SELECT $99999999", Code::InvalidArgument),
-        ("SUBMIT SELECT ?", Code::InvalidArgument),
+        ("SUBMIT CREATE TABLE mydb.t AS SELECT 1", Code::Unimplemented),
     ] {
         let refused = client.prepare(sql.into(), None).await.map(drop).unwrap_err();
         assert_eq!(status(&refused).0, code, "{sql}: {}", status(&refused).1);

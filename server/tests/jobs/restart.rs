@@ -1,11 +1,15 @@
 //! A coordinator that is gone in the middle of jobs, and the next that goes on.
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use arrow::array::{Float64Array, RecordBatch, StringArray};
 use skyflight_catalog::{JobFilter, JobState};
 use skyflight_engine::EngineError;
 
 use super::made_up::{CHUNKS, House, MadeUp, all_names, descriptor, id_of, names, poll, poll_to_end, until};
-use crate::flight_sql::coordinator::{fetch, integers, query, texts};
+use crate::flight_sql::coordinator::{fetch, integers, prepare, query, texts};
+use crate::flight_sql::parameters::values;
+use crate::flight_sql::prepared::{bind, command};
 
 /// Submits a query, stops the coordinator after five of its chunks without a word to it, and goes on
 /// with the next; the result.
@@ -178,6 +182,35 @@ async fn now_is_the_moment_of_submission_for_every_life() {
     let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
     assert_eq!(names(&batches), all_names());
     assert!(chunks.runs().values().all(|runs| *runs == 1), "another clock makes another fragment");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_bound_in_every_life() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let sql = "SELECT name FROM Sky.Object WHERE name <> ? AND \"ra_PS\" < ?";
+    let (prepared, _) = prepare(&mut client, sql).await;
+    let row = values(vec![Arc::new(StringArray::from(vec!["é"])), Arc::new(Float64Array::from(vec![400.5]))]);
+    let bound = bind(&mut client, &prepared.prepared_statement_handle, Some(row)).await.unwrap().unwrap();
+    let unbound = poll(&mut client, command(&prepared.prepared_statement_handle)).await;
+    assert!(unbound.is_ok(), "the last values bound are remembered for the handle");
+    let first = poll(&mut client, command(&bound)).await.unwrap();
+    chunks.allow(5);
+    until("chunks are run", || chunks.run() == 5).await;
+    drop((client, coordinator));
+    until("the dispatches have ended with their coordinator", || chunks.open() == 0).await;
+    chunks.allow(usize::MAX);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
+    let done = poll_to_end(&mut client, next).await.unwrap();
+    let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
+    assert_eq!(names(&batches), all_names());
+    let again = poll_to_end(&mut client, unbound.unwrap()).await.unwrap();
+    assert_eq!(names(&fetch(&mut client, again.info.unwrap()).await.1), all_names());
+    assert!(chunks.runs().values().all(|runs| *runs == 2), "two jobs, each chunk once: {:?}", chunks.runs());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,10 +162,19 @@ pub(crate) async fn set_by_statement(
             changed.shuffle = Some(parsed.map_err(|error| bad_request(format!("shuffle: {error}")))?);
         }
     }
-    if changed == *caller || caller.agent.takes_tokens() {
+    let (named, header) = match option {
+        SetOption::Schema(_) => (caller.by_header.database, "its database"),
+        SetOption::Shuffle(_) => (caller.by_header.shuffle, "x-skyflight-shuffle"),
+    };
+    // To answer that it is done would be a lie where the next statement does not know of it.
+    if changed == *caller || caller.agent.takes_tokens() && !named {
         return Ok(changed);
     }
-    // To answer that it is done would be a lie: the next statement would not know of it.
+    if named {
+        return Err(bad_request(format!(
+            "each call of this connection names {header} in a header, which comes before; leave the header out, or set it"
+        )));
+    }
     Err(unsupported(match option {
         SetOption::Schema(name) => format!(
             "this driver keeps the database with which its connection was opened; open one with it (schema={name} in a \
@@ -215,7 +224,7 @@ mod tests {
     use skyflight_catalog::SqliteStore;
 
     use super::*;
-    use crate::session::Agent;
+    use crate::session::{Agent, ByHeader};
 
     fn request(pairs: &[(&str, OptionValue)]) -> Vec<u8> {
         let session_options = pairs
@@ -278,6 +287,13 @@ mod tests {
         ] {
             assert_eq!(set_by_statement(&adbc, &option, &store).await.unwrap_err().code(), code, "{option:?}");
         }
+        let named = Caller { by_header: ByHeader { database: true, shuffle: false }, ..adbc.clone() };
+        let refused = set_by_statement(&named, &schema("dr1"), &store).await.unwrap_err();
+        assert!(
+            refused.code() == tonic::Code::InvalidArgument && refused.message().contains("in a header"),
+            "{refused}"
+        );
+        assert!(set_by_statement(&named, &SetOption::Shuffle("auto".into()), &store).await.is_ok());
         // Whoever keeps another token is told where to choose, unless nothing changes.
         for agent in [Agent::Jdbc, Agent::Other] {
             let caller = Caller { agent, default_database: Some("Dr1".into()), ..Caller::of("vera".into()) };

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import adbc_driver_manager
 import pyarrow as pa
-import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 
@@ -125,7 +124,7 @@ def test_use_chooses_the_database(sky: Cluster) -> None:
             with pytest.raises(adbc_driver_manager.Error, match=said):
                 cursor.execute(statement)
         assert connection.adbc_current_db_schema == "mydb"
-    with sky.flight() as client, pytest.raises(flight.FlightError, match="x-skyflight-schema"):
+    with sky.flight() as client, pytest.raises(pa.ArrowException, match="x-skyflight-schema"):
         client.query("USE hip_h")
     with sky.flight(x_skyflight_schema="hip_h") as client:
         assert client.query("USE hip_h").num_rows == 0
@@ -135,12 +134,12 @@ def test_use_chooses_the_database(sky: Cluster) -> None:
     ("sql", "values"),
     [
         ("scisql_angSep(?, ?, ra_j1991, dec_j1991) < ?", (56.75, 24.12, 1.5)),
-        ("separation(point(?, ?), point(ra_j1991, dec_j1991)) < ?", (56.75, 24.12, 1.5)),
+        ("DISTANCE(POINT(?, ?), POINT(ra_j1991, dec_j1991)) < ?", (56.75, 24.12, 1.5)),
         ("CONTAINS(POINT('ICRS', ra_j1991, dec_j1991), CIRCLE('ICRS', ?, ?, ?)) = 1", (56.75, 24.12, 1.5)),
         ("ra_j1991 BETWEEN ? AND ? AND dec_j1991 BETWEEN ? AND ?", (55, 58, 23.5, 25)),
-        ("separation(?, ?, ?, ?) < ra_j1991 AND hip < ?", (0, 0, 3, 4, 50)),
+        ("separation(?, ?, ?, ?) > ra_j1991 AND hip < ?", (0, 0, 3, 4, 50)),
         ("qserv_areaspec_box(?, ?, ?, ?)", (55, 23, 58, 25)),
-        ("healpix_index(ra_j1991, dec_j1991, ?) = healpix_index(?, ?, ?)", (6, 56.75, 24.12, 6)),
+        ("healpix_index(?, ra_j1991, dec_j1991) = healpix_index(?, ?, ?)", (5, 5, 56.75, 24.12)),
         ("hip IN (?, ?, ?)", (1, 2, 3)),
         ("abs(dec_j1991 - ?) < ? AND power(ra_j1991 - ?, ?) < ?", (24, 1, 57, 2, 4)),
     ],

@@ -384,7 +384,7 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
 
 pub(super) fn caller_of(user: String, ticket: &StatementTicket) -> Caller {
     let default_database = (!ticket.default_schema.is_empty()).then(|| ticket.default_schema.clone());
-    let agent = if ticket.signed_integers { Agent::Jdbc } else { Agent::Other };
+    let agent = if ticket.signed_integers { Agent::Java } else { Agent::Other };
     Caller { default_database, shuffle: ticket.shuffle.parse().ok(), agent, ..Caller::of(user) }
 }
 

@@ -7,9 +7,9 @@ use tonic::metadata::MetadataMap;
 pub(crate) enum Agent {
     /// ADBC's Flight SQL driver: each token that an answer brings replaces the one before.
     Adbc,
-    /// The JDBC driver: it keeps the token of its login, and up to 18.3 shows unsigned integers as signed
-    /// ones of the same width.
-    Jdbc,
+    /// A driver in Java, which has no unsigned integers: the JDBC driver shows them as signed ones of the same
+    /// width. It keeps the token of its login. Before version 19 it does not say its name.
+    Java,
     /// Any other.
     #[default]
     Other,
@@ -20,8 +20,8 @@ impl Agent {
         let name = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if name.starts_with("ADBC Flight SQL Driver") {
             Agent::Adbc
-        } else if name.starts_with("JDBC Flight SQL Driver") {
-            Agent::Jdbc
+        } else if ["JDBC Flight SQL Driver", "grpc-java"].iter().any(|java| name.starts_with(java)) {
+            Agent::Java
         } else {
             Agent::Other
         }
@@ -29,7 +29,7 @@ impl Agent {
 
     /// Whether it is to be given signed integers alone.
     pub(crate) fn wants_signed_integers(self) -> bool {
-        self == Agent::Jdbc
+        self == Agent::Java
     }
 
     /// Whether a session goes on with the token in an answer's `authorization` header.
@@ -46,7 +46,8 @@ mod tests {
     fn drivers_are_known_by_how_their_names_begin() {
         for (name, agent) in [
             ("ADBC Flight SQL Driver v1.13.0 grpc-go/1.79.1", Agent::Adbc),
-            ("JDBC Flight SQL Driver 18.3.0 grpc-java-netty/1.71.0", Agent::Jdbc),
+            ("JDBC Flight SQL Driver 19.0.0 grpc-java-netty/1.79.0", Agent::Java),
+            ("grpc-java-netty/1.73.0", Agent::Java),
             ("grpc-c++/1.71.0 ADBC Flight SQL Driver", Agent::Other),
             ("", Agent::Other),
         ] {

@@ -295,7 +295,7 @@ mod tests {
         );
         assert!(set_by_statement(&named, &SetOption::Shuffle("auto".into()), &store).await.is_ok());
         // Whoever keeps another token is told where to choose, unless nothing changes.
-        for agent in [Agent::Jdbc, Agent::Other] {
+        for agent in [Agent::Java, Agent::Other] {
             let caller = Caller { agent, default_database: Some("Dr1".into()), ..Caller::of("vera".into()) };
             assert_eq!(set_by_statement(&caller, &schema("DR1"), &store).await.unwrap(), caller);
             let refused = set_by_statement(&caller, &schema("mydb"), &store).await.unwrap_err();

@@ -5,6 +5,7 @@
 //! believes to be somebody must not silently become somebody else. Where only users may ask, the door
 //! ([`crate::auth`]) has turned passwords into tokens before a request arrives here.
 
+mod agent;
 mod credentials;
 mod endpoints;
 mod handshake;
@@ -23,6 +24,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use crate::auth::{Auth, Login, who_are_you};
 use crate::clock::unix_ms;
 use crate::error::{bad_request, internal};
+pub(crate) use agent::Agent;
 pub(crate) use credentials::{Credentials, of_headers as credentials_of};
 pub use endpoints::{EndpointMode, UnknownEndpointMode};
 pub(crate) use handshake::HandshakeStream;
@@ -57,14 +59,34 @@ pub(crate) struct Caller {
     pub(crate) endpoints: Option<EndpointMode>,
     /// When the password by which the user logged in was set; `None` where nobody checked one.
     pub(crate) login: Option<i64>,
+    /// The driver that asks.
+    pub(crate) agent: Agent,
+    /// What each of its calls says by a header, so that no token changes it.
+    pub(crate) by_header: ByHeader,
     /// The client's trace, of which the query is to be a part: a `traceparent` header.
     pub(crate) traceparent: Option<String>,
+}
+
+/// Options of a session that a request names itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ByHeader {
+    pub(crate) database: bool,
+    pub(crate) shuffle: bool,
 }
 
 impl Caller {
     /// `user`, who says nothing else.
     pub(crate) fn of(user: String) -> Caller {
-        Caller { user, default_database: None, shuffle: None, endpoints: None, login: None, traceparent: None }
+        Caller {
+            user,
+            default_database: None,
+            shuffle: None,
+            endpoints: None,
+            login: None,
+            agent: Agent::Other,
+            by_header: ByHeader::default(),
+            traceparent: None,
+        }
     }
 }
 
@@ -132,17 +154,20 @@ impl Sessions {
                 && !value.is_empty()
             {
                 caller.default_database = Some(value.to_owned());
+                caller.by_header.database = true;
                 break;
             }
         }
         if let Some(value) = headers.get(SHUFFLE_HEADER) {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
+            caller.by_header.shuffle = true;
         }
         if let Some((name, value)) = ENDPOINTS_HEADERS.iter().find_map(|name| Some((name, headers.get(*name)?))) {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.endpoints = Some(mode.map_err(|e| bad_request(format!("{name}: {e}")))?);
         }
+        caller.agent = Agent::of_headers(headers);
         caller.traceparent = headers.get(TRACE_HEADER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         if caller.default_database.is_none() {
             caller.default_database.clone_from(&self.default_database);
@@ -244,10 +269,11 @@ mod tests {
         let sessions = sessions();
         let bearer = format!("Bearer {}", sessions.token(&caller("vera", "dr1")).unwrap());
         assert_eq!(sessions.caller(&headers(&[("authorization", &bearer)])).unwrap(), caller("vera", "dr1"));
+        let by_header = ByHeader { database: true, shuffle: false };
         let with_schema = headers(&[("authorization", &bearer), ("schema", "dr2")]);
-        assert_eq!(sessions.caller(&with_schema).unwrap(), caller("vera", "dr2"));
+        assert_eq!(sessions.caller(&with_schema).unwrap(), Caller { by_header, ..caller("vera", "dr2") });
         let with_two = headers(&[("schema", "dr2"), ("x-skyflight-schema", "dr3")]);
-        assert_eq!(sessions.caller(&with_two).unwrap(), caller("local", "dr3"));
+        assert_eq!(sessions.caller(&with_two).unwrap(), Caller { by_header, ..caller("local", "dr3") });
     }
 
     #[test]

@@ -13,8 +13,9 @@ use std::sync::{Arc, OnceLock};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::UInt64Type;
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::arrow::row::{OwnedRow, Row, RowConverter, SortField};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
+use datafusion::logical_expr::Operator;
 use parking_lot::Mutex;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -25,18 +26,28 @@ use parquet::file::metadata::PageIndexPolicy;
 use skyflight_catalog::{FileKind, TableSnapshot, index_path};
 use skyflight_sky::ChunkId;
 
+/// Of more entries than this the chunks are not looked up: ids in so wide a range are nearly everywhere.
+const RANGE_ENTRIES: usize = 500_000;
+
 /// The index of one director on one snapshot.
 #[derive(Debug)]
 pub(crate) struct DirectorIndex {
     files: Vec<IndexFile>,
     /// The last question and its answer: planning asks the same more than once.
     last: Mutex<Option<Answer>>,
+    last_range: Mutex<Option<RangeAnswer>>,
 }
 
 #[derive(Debug)]
 struct Answer {
     ids: HashSet<ScalarValue>,
     chunks: Arc<BTreeSet<ChunkId>>,
+}
+
+#[derive(Debug)]
+struct RangeAnswer {
+    limits: Vec<(Operator, ScalarValue)>,
+    chunks: Option<Arc<BTreeSet<ChunkId>>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +76,7 @@ impl DirectorIndex {
         }
         let path = |id| index_path(index_dir, database, &director.table.name, id);
         let files = files().map(|file| IndexFile { path: path(file.id), pages: OnceLock::new() }).collect();
-        Some(DirectorIndex { files, last: Mutex::new(None) })
+        Some(DirectorIndex { files, last: Mutex::new(None), last_range: Mutex::new(None) })
     }
 
     /// The chunks that hold a row with one of `ids`; an id that is nowhere has none.
@@ -91,6 +102,28 @@ impl DirectorIndex {
     }
 }
 
+impl DirectorIndex {
+    /// The chunks that hold a row whose id compares with each of the values as its operator says: `<`,
+    /// `<=`, `>` or `>=`. `None` where that would take too long, or cannot be told.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the values are of another type.
+    pub(crate) fn chunks_within(&self, limits: &[(Operator, ScalarValue)]) -> Result<Option<Arc<BTreeSet<ChunkId>>>> {
+        if let Some(answer) = self.last_range.lock().as_ref().filter(|answer| answer.limits == limits) {
+            return Ok(answer.chunks.clone());
+        }
+        let mut found = BTreeSet::new();
+        let mut entries_left = RANGE_ENTRIES;
+        let mut known = true;
+        for file in &self.files {
+            known = known && file.find_within(limits, &mut entries_left, &mut found)?;
+        }
+        let chunks = known.then(|| Arc::new(found));
+        *self.last_range.lock() = Some(RangeAnswer { limits: limits.to_vec(), chunks: chunks.clone() });
+        Ok(chunks)
+    }
+}
+
 impl IndexFile {
     fn pages(&self) -> Result<&Pages> {
         let pages = self.pages.get_or_init(|| Pages::read(&self.path).map_err(|error| error.to_string()));
@@ -105,7 +138,68 @@ impl IndexFile {
         let mut ids: Vec<OwnedRow> = rows.iter().map(|row| row.owned()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let selection = pages.holding(&ids);
+        let mut at = 0;
+        self.read(pages, pages.holding(&ids), &mut |row, place| {
+            // Both are in order.
+            while ids.get(at).is_some_and(|id| id.row() < row) {
+                at += 1;
+            }
+            if ids.get(at).is_some_and(|id| id.row() == row) {
+                chunks.insert(place);
+            }
+        })
+    }
+
+    /// Adds the chunks of the ids within limits; false where there are more entries than are left, which
+    /// are counted down, or where a limit is no id.
+    fn find_within(
+        &self,
+        limits: &[(Operator, ScalarValue)],
+        entries_left: &mut usize,
+        chunks: &mut BTreeSet<ChunkId>,
+    ) -> Result<bool> {
+        let pages = self.pages()?;
+        let id_type = pages.metadata.schema().field(0).data_type();
+        let mut ordered = Vec::with_capacity(limits.len());
+        for (operator, value) in limits {
+            let value = cast(&value.to_array()?, id_type)?;
+            if value.null_count() > 0 {
+                return Ok(false);
+            }
+            let rows = pages.converter.convert_columns(&[value])?;
+            ordered.push((*operator, rows.row(0).owned()));
+        }
+        let passes = |row: Row<'_>, which: &[Operator]| {
+            ordered.iter().filter(|(operator, _)| which.contains(operator)).all(|(operator, limit)| match operator {
+                Operator::Lt => row < limit.row(),
+                Operator::LtEq => row <= limit.row(),
+                Operator::Gt => row > limit.row(),
+                _ => row >= limit.row(),
+            })
+        };
+        let (below, above) = ([Operator::Lt, Operator::LtEq], [Operator::Gt, Operator::GtEq]);
+        let selection =
+            pages.selected(|smallest, largest| passes(smallest.row(), &below) && passes(largest.row(), &above));
+        let entries: usize = selection.iter().map(std::ops::Range::len).sum();
+        if entries > *entries_left {
+            return Ok(false);
+        }
+        *entries_left -= entries;
+        self.read(pages, selection, &mut |row, place| {
+            if passes(row, &below) && passes(row, &above) {
+                chunks.insert(place);
+            }
+        })?;
+        Ok(true)
+    }
+
+    /// Gives the ids and chunks of some rows, in order.
+    fn read(
+        &self,
+        pages: &Pages,
+        selection: Vec<std::ops::Range<usize>>,
+        take: &mut dyn FnMut(Row<'_>, ChunkId),
+    ) -> Result<()> {
         if selection.is_empty() {
             return Ok(());
         }
@@ -114,19 +208,12 @@ impl IndexFile {
         let columns = ProjectionMask::leaves(builder.parquet_schema(), [0, 1]);
         let total = pages.starts.last().copied().unwrap_or(0);
         let selection = RowSelection::from_consecutive_ranges(selection.into_iter(), total);
-        let mut at = 0;
         for batch in builder.with_projection(columns).with_row_selection(selection).build()? {
             let batch = batch?;
             let rows = pages.converter.convert_columns(&[Arc::clone(batch.column(0))])?;
             let places = batch.column(1).as_primitive::<UInt64Type>();
-            // Both are in order.
             for (row, place) in rows.iter().zip(places.values()) {
-                while ids.get(at).is_some_and(|id| id.row() < row) {
-                    at += 1;
-                }
-                if ids.get(at).is_some_and(|id| id.row() == row) {
-                    chunks.insert(ChunkId(*place));
-                }
+                take(row, ChunkId(*place));
             }
         }
         Ok(())
@@ -168,10 +255,17 @@ impl Pages {
 
     /// The rows of the pages that can hold one of `ids`, which are in order.
     fn holding(&self, ids: &[OwnedRow]) -> Vec<std::ops::Range<usize>> {
+        self.selected(|smallest, largest| {
+            let first = ids.partition_point(|id| id < smallest);
+            ids.get(first).is_some_and(|id| id <= largest)
+        })
+    }
+
+    /// The rows of the pages whose smallest and largest id pass.
+    fn selected(&self, passes: impl Fn(&OwnedRow, &OwnedRow) -> bool) -> Vec<std::ops::Range<usize>> {
         let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
         for (page, (smallest, largest)) in self.bounds.iter().enumerate() {
-            let first = ids.partition_point(|id| id < smallest);
-            if ids.get(first).is_none_or(|id| id > largest) {
+            if !passes(smallest, largest) {
                 continue;
             }
             let (start, end) = (self.starts[page], self.starts[page + 1]);

@@ -32,6 +32,7 @@ use crate::explain::ExplainExec;
 use crate::fragment::error_of;
 use crate::functions::compare_integer_predicates;
 use crate::guard::{check_constants, parse_numbered};
+use crate::ids_first::ids_first;
 use crate::interrupt::{QueryCancel, protect};
 use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
@@ -317,6 +318,14 @@ impl Session {
 async fn merge_plan(state: &SessionState, logical: &LogicalPlan) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
     let optimized = state.optimize(logical)?;
     check_constants(&optimized).map_err(into_plan_error)?;
+    planned(state, ids_first(state, optimized).await?).await
+}
+
+/// The same of a plan that is optimized already.
+pub(crate) async fn planned(
+    state: &SessionState,
+    optimized: LogicalPlan,
+) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
     let joined = want_nearest(plan_spherical_joins(optimized)?)?;
     let marked = mark_local(joined)?;
     let physical = state.query_planner().create_physical_plan(&marked.plan, state).await?;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from skyflight_testing.cluster import Cluster
 from skyflight_testing.compare import assert_same_rows
-from skyflight_testing.tables import child, director, healpix, stripes
+from skyflight_testing.tables import child, director, healpix, replicated, stripes
 
 OBJECTS = 60_000
 SCHEMES = {"h": healpix(row_limit=500), "s": stripes(count=40)}
@@ -34,7 +35,9 @@ def tables() -> dict[str, pa.Table]:
     names = pa.table({"name": [f"star {n % 7:02}-{n:06}" for n in rng.permutation(5_000)], **dict(zip(("ra", "dec"), scattered(rng, 5_000)))})
     of = rng.choice(ids[4:], 90_000)
     sources = pa.table({"source": np.arange(90_000), "object": pa.array(of, pa.int64()), "flux": rng.normal(size=90_000)})
-    return {"object": objects, "named": names, "source": sources}
+    few = [17, 18, 19, None, *ids[500:526].tolist()]
+    small = pa.table({"object_id": pa.array(few + few[:3], pa.int64()), "label": [f"n{n:02}" for n in range(len(few) + 3)]})
+    return {"object": objects, "named": names, "source": sources, "small": small}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,7 @@ def index_sky(tables: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFact
             others = [
                 child("source", files["source"], of="object", key="object", id="source"),
                 director("named", files["named"], id="name"),
+                replicated("small", files["small"]),
             ]
             cluster.ingest(f"ids_{suffix}", others, mode="append")
         yield cluster
@@ -136,3 +140,80 @@ def test_what_the_index_does_not_know(index_sky: Cluster, duck: duckdb.DuckDBPyC
             answer = flight.query(sql.replace("FROM ", f"FROM ids_{suffix}."))
         assert_same_rows(answer, duck.sql(sql).to_arrow_table())
         assert answer.column("n")[0].as_py() > 0
+
+
+RANGES = [
+    # About a tenth of a percent of the ids, which lie in 60 chunks at most of hundreds.
+    "SELECT id, ra FROM object WHERE id BETWEEN 1000003000 AND 1060003180",
+    "SELECT id, ra FROM object WHERE id > 1000003000 AND id <= 1040003120",
+    "SELECT id, mag FROM object WHERE 50932150000 < id AND id < 50990000000",
+    "SELECT id FROM object WHERE id < -8960000000",
+    "SELECT name, ra FROM named WHERE name >= 'star 03-000100' AND name < 'star 03-000350'",
+    "SELECT source, object FROM source WHERE object BETWEEN 1000003000 AND 1020003060",
+]
+
+
+@pytest.mark.parametrize("sql", RANGES)
+def test_ranges(index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str, sql: str) -> None:
+    """Each chunk has small and large ids, so their statistics leave all of them: the index does not."""
+    assert check(index_sky, duck, suffix, sql, 70) > 0
+
+
+def test_ranges_that_hold_nothing(index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str) -> None:
+    assert check(index_sky, duck, suffix, "SELECT id FROM object WHERE id BETWEEN 19 AND 25", 0) == 0
+    assert check(index_sky, duck, suffix, "SELECT id FROM object WHERE id > 30 AND id < 20", 0) == 0
+    # 17 and 18 lie in two places each.
+    assert check(index_sky, duck, suffix, "SELECT id, ra FROM object WHERE id >= 17 AND id < 19", 4) == 4
+
+
+def leaf_with(cluster: Cluster, sql: str, table: str) -> tuple[int, int]:
+    """Chunks chosen of chunks in all, of the leaf that reads a table."""
+    plan = cluster.explain(sql)
+    for kind, text in plan.items():
+        if kind.startswith("fragment") and f".{table}" in text:
+            found = re.search(r"(\d+) of (\d+) chunks", plan[kind.replace("fragment", "chunks")])
+            assert found, plan
+            return int(found[1]), int(found[2])
+    raise AssertionError(plan)
+
+
+def small_joins(ids: list[int]) -> list[tuple[str, str, int]]:
+    values = ", ".join(f"({id})" for id in ids)
+    return [
+        (f"SELECT id, mag FROM object JOIN (VALUES {values}) AS v(wanted) ON id = wanted", "object", len(ids)),
+        (f"SELECT id, mag FROM object WHERE id IN (SELECT wanted FROM (VALUES {values}, (19)) AS v(wanted))", "object", len(ids)),
+        (f"SELECT wanted, mag FROM (VALUES {values}, (19)) AS v(wanted) LEFT JOIN object ON id = wanted", "object", len(ids)),
+        ("SELECT id, label, mag FROM object JOIN small ON id = object_id", "object", 30),
+        ("SELECT count(*) AS n, count(mag) AS m FROM small LEFT JOIN object ON id = object_id", "object", 30),
+        ("SELECT source, flux FROM source WHERE object IN (SELECT object_id FROM small WHERE label < 'n10')", "source", 30),
+        ("SELECT o.id, s.flux FROM object o JOIN source s ON s.object = o.id JOIN small t ON t.object_id = o.id WHERE t.label > 'n20'", "object", 30),
+        ("SELECT id FROM object WHERE id IN (SELECT object_id FROM small WHERE label = 'nowhere')", "object", 0),
+        ("SELECT id, mag FROM object WHERE id IN (SELECT max(object_id) FROM small)", "object", 1),
+    ]
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_joins_with_a_small_side(
+    index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str, tables: dict[str, pa.Table], number: int
+) -> None:
+    """The small side's ids choose the chunks of the large one, and no row is lost; duplicate and absent ids are among them."""
+    sql, table, most = small_joins([17, 18, *tables["object"].column("id").to_pylist()[2000:2010]])[number]
+    ours = re.sub(r"(FROM|JOIN) (object|source|small)\b", rf"\1 ids_{suffix}.\2", sql)
+    with index_sky.flight() as flight:
+        answer = flight.query(ours)
+    assert_same_rows(answer, duck.sql(sql).to_arrow_table())
+    assert (answer.num_rows == 0) == (most == 0)
+    chosen, total = leaf_with(index_sky, ours, table) if most else (0, 1)
+    # 17 and 18 lie in two chunks each.
+    assert chosen <= most + 2 and (most == 0 or chosen < total), (sql, chosen, total)
+
+
+def test_a_small_side_that_may_differ_is_not_asked_first(
+    index_sky: Cluster, suffix: str
+) -> None:
+    """Asked twice it could give other rows, and the join would lose what only one of them has."""
+    sql = f"SELECT id FROM ids_{suffix}.object WHERE id IN (SELECT object_id FROM ids_{suffix}.small LIMIT 5)"
+    with index_sky.flight() as flight:
+        assert 0 < flight.query(sql).num_rows <= 10
+    chosen, total = leaf_with(index_sky, sql, "object")
+    assert chosen == total

@@ -245,7 +245,7 @@ fn prove_table(scan: &TableScan, table: Arc<SkyTable>) -> Proof<Local> {
 }
 
 /// The catalog table behind a provider, where it is one of ours.
-fn sky_table(provider: &Arc<dyn TableProvider>) -> Option<Arc<SkyTable>> {
+pub(crate) fn sky_table(provider: &Arc<dyn TableProvider>) -> Option<Arc<SkyTable>> {
     let any: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(provider) as _;
     any.downcast::<SkyTable>().ok()
 }

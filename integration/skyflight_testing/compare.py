@@ -24,11 +24,14 @@ def loaded_columns(table: pa.Table) -> pa.Table:
 
 
 def _plain(value: Any) -> Any:
-    """A value whatever type of number a system gives for it."""
+    """A value whatever type of number or time a system gives for it."""
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, decimal.Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
+    # pyarrow gives pandas' own type for nanoseconds where pandas is installed.
+    if hasattr(value, "to_pydatetime") and value.nanosecond == 0:
+        return value.to_pydatetime()
     return value
 
 

@@ -128,12 +128,15 @@ def test_worker_refuses_without_ticket(sky: Cluster) -> None:
     statement = clients.statement("SELECT 1").command
     for worker in sky.workers.values():
         with clients.FlightSql(worker.url) as client:
-            with sky.flight() as coordinator:
-                ticket = coordinator.info("SELECT 1").endpoints[0].ticket.ticket
-            for forged in (b"", b"x", ticket, statement):
+            for forged in (b"", b"x", statement):
                 with pytest.raises(flight.FlightError) as raised:
                     client.redeem(forged).read_all()
                 assert isinstance(raised.value, flight.FlightUnauthenticatedError), raised.value
+            # Signed by the cluster, but nothing that a worker gives rows for.
+            with sky.flight() as coordinator:
+                ticket = coordinator.info("SELECT 1").endpoints[0].ticket.ticket
+            with pytest.raises(pa.ArrowInvalid, match="takes the ticket of a task"):
+                client.redeem(ticket).read_all()
 
 
 def test_expired_ticket(data: Path, tmp_path: Path) -> None:

@@ -323,5 +323,5 @@ def test_functions_are_described(flight: FlightSql) -> None:
     described = flight.query(
         "SELECT DISTINCT routine_name AS n, description AS d FROM information_schema.routines WHERE routine_name LIKE 'scisql%'"
     )
-    assert len(set(described["n"].to_pylist())) == 29
+    assert len(set(described["n"].to_pylist())) == 30
     assert all(described["d"].to_pylist())

@@ -23,7 +23,7 @@ ROWS = 160_000
 #: What a coordinator takes upon itself here, far less than by default.
 ROWS_MERGED = 100_000
 #: Of each worker, in MiB; what its third of the table takes in a sort is more.
-MEMORY = 24
+MEMORY = 64
 
 CONFIG = f"""
 [coordinator]
@@ -45,7 +45,6 @@ MANY = {
 
 #: Few rows meet, for one reason or another.
 FEW = {
-    "few groups": "SELECT k % 3 AS r, count(*) AS n FROM d.T GROUP BY k % 3",
     "few rows": "SELECT note, count(*) AS n FROM d.T WHERE id < 5000 GROUP BY note",
     "top": "SELECT id, note FROM d.T ORDER BY id LIMIT 5",
 }

@@ -76,11 +76,11 @@ async fn a_step_is_taken_only_from_where_it_leads_on() {
     // For each state the steps that lead to it, and which steps lead on from it.
     let ways: [(&[JobStep], [bool; 5]); 6] = [
         (&[], [true, false, true, true, false]),
-        (&[start.clone()], [true, true, true, true, false]),
+        (std::slice::from_ref(&start), [true, true, true, true, false]),
         (&[start.clone(), finish(3)], [false, false, false, false, true]),
         (&[fail], [false; 5]),
         (&[start.clone(), cancel], [false; 5]),
-        (&[start, finish(3), JobStep::Expire], [false; 5]),
+        (&[start.clone(), finish(3), JobStep::Expire], [false; 5]),
     ];
     for (way, (steps_to, allowed)) in ways.iter().enumerate() {
         for (number, (step, allowed)) in steps.iter().zip(allowed).enumerate() {

@@ -128,7 +128,7 @@ fn first(keys: &Keys, range: Range<usize>, best: &Best, order: &mut Vec<u32>, ke
         Ties::Cut => {
             order.truncate(best.most);
             order.sort_unstable();
-            order.iter().copied().collect()
+            order.to_vec()
         }
         Ties::Kept | Ties::CountedOnce => {
             order.sort_unstable();

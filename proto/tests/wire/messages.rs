@@ -58,6 +58,7 @@ round_trips! {
     chunk_holders => "ChunkHolders",
     recall_ticket => "RecallTicket",
     recall_result => "RecallResult",
+    job_ticket => "JobTicket",
     put_file_ticket => "PutFileTicket",
     file_receipt => "FileReceipt",
     drop_transaction_ticket => "DropTransactionTicket",

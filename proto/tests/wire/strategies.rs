@@ -36,6 +36,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    pub fn job_ticket()(first_batch: u64) -> JobTicket {
+        JobTicket { first_batch }
+    }
+}
+
+prop_compose! {
     pub fn statement_ticket()(
         sql in text(),
         snapshots in vec(snapshot_ref(), 0..5),
@@ -301,7 +307,7 @@ pub fn ticket_body() -> impl Strategy<Value = ticket::Body> {
         partition_ticket().prop_map(Body::Partition),
         endpoint_ticket().prop_map(Body::Endpoint),
         recall_ticket().prop_map(Body::Recall),
-        any::<u64>().prop_map(|first_batch| Body::Job(JobTicket { first_batch })),
+        job_ticket().prop_map(Body::Job),
     ]
 }
 

@@ -14,7 +14,7 @@ use crate::clock::unix_ms;
 /// What a verified ticket promises.
 pub(super) enum Promise {
     /// The rows of a statement, or the statement itself.
-    Statement(Ticket, StatementTicket),
+    Statement(Box<(Ticket, StatementTicket)>),
     /// The rows of a job.
     Job {
         /// Whose it is.
@@ -34,7 +34,7 @@ impl Statements {
         let mut ticket = self.parts().keys.verify(signed, unix_ms())?;
         match ticket.body.take() {
             Some(Body::Statement(statement)) if statement.schema_hash.len() == Sha256::output_size() => {
-                Ok(Promise::Statement(ticket, statement))
+                Ok(Promise::Statement(Box::new((ticket, statement))))
             }
             Some(Body::Job(job)) => {
                 Ok(Promise::Job { id: query_id(&ticket)?, user: ticket.user, first: job.first_batch })
@@ -48,7 +48,7 @@ impl Statements {
     /// Errors: as [`Statements::promise`].
     pub(super) fn verify(&self, signed: &[u8]) -> Result<(Ticket, StatementTicket), Status> {
         match self.promise(signed)? {
-            Promise::Statement(ticket, statement) => Ok((ticket, statement)),
+            Promise::Statement(promised) => Ok(*promised),
             Promise::Job { .. } => Err(no_statement()),
         }
     }
@@ -58,7 +58,11 @@ impl Statements {
     /// Errors: as [`Statements::promise`].
     pub(super) fn owner_of(&self, signed: &[u8]) -> Result<(String, Uuid), Status> {
         match self.promise(signed)? {
-            Promise::Statement(ticket, _) => query_id(&ticket).map(|id| (ticket.user, id)),
+            Promise::Statement(promised) => {
+                let (ticket, _) = *promised;
+                let id = query_id(&ticket)?;
+                Ok((ticket.user, id))
+            }
             Promise::Job { user, id, .. } => Ok((user, id)),
         }
     }

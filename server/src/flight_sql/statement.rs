@@ -197,7 +197,7 @@ impl Statements {
         limit: MessageLimit,
     ) -> Result<Fetched, Status> {
         let (ticket, statement) = match self.promise(signed)? {
-            Promise::Statement(ticket, statement) => (ticket, statement),
+            Promise::Statement(promised) => *promised,
             Promise::Job { user, id, first } => return self.fetch_job(&user, id, first_batch.or(first), limit).await,
         };
         if statement.prepared {

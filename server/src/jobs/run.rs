@@ -1,6 +1,6 @@
 //! One job from its turn to its end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,15 +48,7 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
     }
     let job = shared.store.job(id).await?;
     let folder = shared.book.folder(id).join("chunks");
-    let ledger = Ledger::open(&folder, shared.book.config().kept_bytes_per_job).await;
-    let (ended, chunks) = match ledger {
-        Err(error) => (Err(error), job.chunks),
-        Ok(ledger) => {
-            let ledger = Arc::new(ledger);
-            let _keeping = shared.dispatcher.keep(active.id, Arc::clone(&ledger));
-            (tries(shared, active, &job).await, ledger.runs())
-        }
-    };
+    let (ended, chunks) = tries(shared, active, &job, &folder).await;
     let now = unix_ms();
     let step = match ended {
         Err(EngineError::Cancelled) if shared.stop.is_cancelled() => return Ok(()),
@@ -81,29 +73,42 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
     Ok(())
 }
 
-/// Runs the job until it has rows, or an error that does not pass by itself.
-async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Result<JobResult> {
+/// Runs the job until it has rows, or an error that does not pass by itself; and how many chunk runs
+/// counted.
+async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
     for pause in PATIENCE {
-        match attempt(shared, active, job).await {
-            Err(EngineError::Unavailable(why)) => {
+        match attempt(shared, active, job, folder).await {
+            (Err(EngineError::Unavailable(why)), chunks) => {
                 tracing::warn!(
                     job = job.id,
                     why,
                     pause_s = pause.as_secs(),
                     "workers cannot be reached, the job waits"
                 );
+                tokio::select! {
+                    () = active.cancel.cancelled() => return (Err(EngineError::Cancelled), chunks),
+                    () = tokio::time::sleep(pause) => {}
+                }
             }
             ended => return ended,
         }
-        tokio::select! {
-            () = active.cancel.cancelled() => return Err(EngineError::Cancelled),
-            () = tokio::time::sleep(pause) => {}
-        }
     }
-    attempt(shared, active, job).await
+    attempt(shared, active, job, folder).await
 }
 
-async fn attempt(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Result<JobResult> {
+/// One run, with what earlier ones have kept: the ledger is read anew, as after a restart.
+async fn attempt(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
+    match Ledger::open(folder, shared.book.config().kept_bytes_per_job).await {
+        Err(error) => (Err(error), job.chunks),
+        Ok(ledger) => {
+            let ledger = Arc::new(ledger);
+            let _keeping = shared.dispatcher.keep(active.id, Arc::clone(&ledger));
+            (result(shared, active, job).await, ledger.runs())
+        }
+    }
+}
+
+async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Result<JobResult> {
     active.begin();
     // A token of its own: rows that are dropped cancel their query.
     let query = QueryContext {

@@ -45,6 +45,8 @@ struct State {
     open: AtomicUsize,
     /// Errors of the dispatches to come.
     errors: Mutex<Vec<EngineError>>,
+    /// After how many chunks the workers are gone for once.
+    gone_after: Mutex<Option<usize>>,
 }
 
 impl MadeUp {
@@ -57,6 +59,7 @@ impl MadeUp {
                 allowed,
                 open: AtomicUsize::new(0),
                 errors: Mutex::default(),
+                gone_after: Mutex::default(),
             }),
         })
     }
@@ -68,6 +71,12 @@ impl MadeUp {
     /// Lets the next dispatches fail.
     pub(crate) fn failing(self: Arc<Self>, errors: Vec<EngineError>) -> Arc<MadeUp> {
         *self.state.errors.lock() = errors;
+        self
+    }
+
+    /// Lets the workers be gone, once, when so many chunks were run.
+    pub(crate) fn gone_after(self: Arc<Self>, chunks: usize) -> Arc<MadeUp> {
+        *self.state.gone_after.lock() = Some(chunks);
         self
     }
 
@@ -128,7 +137,9 @@ async fn run_chunk(
         () = cancelled => return Err(EngineError::Cancelled),
         _ = allowed.wait_for(|allowed| done() < *allowed) => {}
     }
-    *state.runs.lock().entry(chunk.chunk.0).or_default() += 1;
+    if state.gone_after.lock().take_if(|chunks| done() >= *chunks).is_some() {
+        return Err(EngineError::Unavailable("worker w1 is gone".into()));
+    }
     let frames = encode_batch(&rows(chunk.chunk.0, &request))?;
     if let Some(commits) = &request.commits {
         for frame in &frames {
@@ -136,6 +147,8 @@ async fn run_chunk(
         }
         commits.committed(chunk.chunk).await?;
     }
+    // Counted when it is kept: a coordinator that is dropped now has it.
+    *state.runs.lock().entry(chunk.chunk.0).or_default() += 1;
     QueryCounters::add(&request.query.counters.chunks_done, 1);
     Ok(frames)
 }

@@ -99,7 +99,8 @@ impl Session {
         &self.catalog
     }
 
-    /// Plans one statement, on the engine's runtime. Nothing is read yet.
+    /// Plans one statement, on the engine's runtime. Nothing is read yet but the small side of a join that
+    /// tells the chunks of the other.
     ///
     /// # Errors
     /// The statement is not readable, too large, not allowed, names what does not exist, or means
@@ -121,7 +122,7 @@ impl Session {
         query: QueryContext,
     ) -> Result<PlannedQuery> {
         let (session, sql) = (self.clone(), sql.to_string());
-        self.planning(async move { session.plan_here(&sql, values.as_ref(), query).await }).await
+        self.planning(async move { session.plan_here(&sql, values.as_ref(), query, Ask::First).await }).await
     }
 
     /// The rows and the parameters of a statement. `targets` are the types of the columns that its rows go
@@ -162,14 +163,20 @@ impl Session {
         Ok(Read { statement, parameters, system, whole_job })
     }
 
-    async fn plan_here(&self, sql: &str, values: Option<&RecordBatch>, query: QueryContext) -> Result<PlannedQuery> {
+    async fn plan_here(
+        &self,
+        sql: &str,
+        values: Option<&RecordBatch>,
+        query: QueryContext,
+        ask: Ask,
+    ) -> Result<PlannedQuery> {
         let Read { statement, parameters, system, whole_job } = self.read(sql).await?;
         let values = checked_values(parameters, values)?;
         let state = self.state(&query, system.as_ref())?;
         if let Statement::Explain(explain) = statement {
             let logical = state.statement_to_plan(*explain.statement).await.map_err(error_of)?;
             let logical = one_row_bound(logical, values)?;
-            let (marked, plan, shuffle) = self.merge_plan(&state, &logical).await?;
+            let (marked, plan, shuffle) = self.merge_plan(&state, &logical, ask).await?;
             let explained = ExplainExec::new(&marked, plan, shuffle, explain.options.analyze).map_err(error_of)?;
             let plan: Arc<dyn ExecutionPlan> = Arc::new(explained);
             let schema = client_schema(&plan.schema());
@@ -180,7 +187,7 @@ impl Session {
             Some(values) if values.num_rows() > 1 => self.sequence(&state, &logical, values).await?,
             _ => {
                 let logical = one_row_bound(logical, values)?;
-                let (marked, plan, _) = self.merge_plan(&state, &logical).await?;
+                let (marked, plan, _) = self.merge_plan(&state, &logical, ask).await?;
                 (client_schema_of(marked.plan.schema()), plan)
             }
         };
@@ -198,7 +205,7 @@ impl Session {
         let mut schemas: Option<(SchemaRef, SchemaRef)> = None;
         for row in 0..values.num_rows() {
             let bound = bind(logical.clone(), values, row).map_err(error_of)?;
-            let (marked, plan, _) = self.merge_plan(state, &bound).await?;
+            let (marked, plan, _) = self.merge_plan(state, &bound, Ask::Nothing).await?;
             schemas.get_or_insert_with(|| (client_schema_of(marked.plan.schema()), plan.schema()));
             plans.push(plan);
         }
@@ -209,7 +216,7 @@ impl Session {
     async fn describe_here(&self, sql: &str, targets: &[DataType], query: QueryContext) -> Result<Described> {
         let Read { statement, parameters: count, system, .. } = self.read(sql).await?;
         if count == 0 {
-            let rows = self.plan_here(sql, None, query).await?.schema();
+            let rows = self.plan_here(sql, None, query, Ask::Nothing).await?.schema();
             return Ok(Described { rows, parameters: Arc::new(Schema::empty()) });
         }
         let statement = match statement {
@@ -219,7 +226,7 @@ impl Session {
         let logical = self.state(&query, system.as_ref())?.statement_to_plan(statement).await.map_err(error_of)?;
         let parameters = infer(&logical, count, targets).map_err(error_of)?;
         let values = nulls(&parameters).map_err(error_of)?;
-        let rows = self.plan_here(sql, Some(&values), query).await?.schema();
+        let rows = self.plan_here(sql, Some(&values), query, Ask::Nothing).await?.schema();
         Ok(Described { rows, parameters })
     }
 
@@ -228,8 +235,9 @@ impl Session {
         &self,
         state: &SessionState,
         logical: &LogicalPlan,
+        ask: Ask,
     ) -> Result<(Marked, Arc<dyn ExecutionPlan>, Option<String>)> {
-        let (marked, physical) = merge_plan(state, logical).await.map_err(error_of)?;
+        let (marked, physical) = merge_plan(state, logical, ask).await.map_err(error_of)?;
         let (physical, shuffle) = self.shuffled(state, &marked.plan, physical).await.map_err(error_of)?;
         Ok((marked, physical, shuffle))
     }
@@ -314,11 +322,28 @@ impl Session {
     }
 }
 
+/// Whether planning may ask the workers for ids: not where only the schema is wanted, nor for each of many
+/// rows of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    First,
+    Nothing,
+}
+
 /// The marked logical plan and the physical plan with its leaves.
-async fn merge_plan(state: &SessionState, logical: &LogicalPlan) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
+async fn merge_plan(
+    state: &SessionState,
+    logical: &LogicalPlan,
+    ask: Ask,
+) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
     let optimized = state.optimize(logical)?;
     check_constants(&optimized).map_err(into_plan_error)?;
-    planned(state, ids_first(state, optimized).await?).await
+    if ask == Ask::Nothing {
+        return planned(state, optimized).await;
+    }
+    let narrowed = ids_first(state, optimized).await?;
+    let (marked, physical) = planned(state, narrowed.plan).await?;
+    Ok((Marked { asked: narrowed.asked, ..marked }, physical))
 }
 
 /// The same of a plan that is optimized already.
@@ -413,7 +438,7 @@ impl PlannedQuery {
         logical: &LogicalPlan,
         query: QueryContext,
     ) -> PlanResult<PlannedQuery> {
-        let (marked, plan) = merge_plan(&state, logical).await?;
+        let (marked, plan) = merge_plan(&state, logical, Ask::First).await?;
         let schema = client_schema_of(marked.plan.schema());
         Ok(PlannedQuery { schema, plan, state, query, engine: engine.clone(), whole_job: None })
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 use skyflight_catalog::{
-    CommitMode, FileId, FileKind, NewFile, PairFacts, Table, TableKind, TransactionId, Worker, index_folder,
+    CommitMode, FileId, FileKind, NewFile, PairFacts, TableKind, TransactionId, Worker, index_folder,
 };
 use skyflight_sky::{ChunkId, Scheme};
 use tokio::sync::mpsc;
@@ -148,8 +148,6 @@ impl Loading {
 pub(crate) struct TableInput {
     pub(crate) input: Input,
     pub(crate) mode: CommitMode,
-    /// The table as it is, where it exists.
-    pub(crate) existing: Option<Table>,
     pub(crate) rejects: Option<Arc<RejectsFile>>,
 }
 

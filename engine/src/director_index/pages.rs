@@ -34,7 +34,7 @@ impl PageCache {
 
     pub(super) fn get(&self, path: &Path) -> Result<Arc<Pages>> {
         let pages: std::result::Result<_, Arc<DataFusionError>> =
-            self.0.try_get_with_by_ref(path, || Pages::read(path).map(Arc::new));
+            self.0.try_get_with_by_ref(path, || Pages::open(path).map(Arc::new));
         pages.map_err(|error| exec_datafusion_err!("director index {}: {error}", path.display()))
     }
 }
@@ -51,7 +51,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    fn read(path: &Path) -> Result<Pages> {
+    fn open(path: &Path) -> Result<Pages> {
         let file = File::open(path)?;
         let metadata = ArrowReaderMetadata::load(
             &file,

@@ -80,6 +80,10 @@ impl Rig {
         self.listed.insert(self.transaction, files);
         for shard in &self.index.shards {
             assert!(shard.files.len() <= GROWTH.most_files, "{} files in a shard", shard.files.len());
+            for file in &shard.files {
+                let read = ends(&file.path, &self.index.id_type, file.rows).unwrap();
+                assert_eq!(read, (file.least.clone(), file.greatest.clone()));
+            }
             assert!(shard.files.len() == 1 || shard.rows <= 2 * GROWTH.shard_rows, "{} entries", shard.rows);
         }
         let ends: Vec<_> = self

@@ -118,7 +118,8 @@ async fn many_small_ingests_make_few_files_and_every_snapshot_keeps_its_own() {
     let mut table = source(&object(), &[path]);
     table.mode = CommitMode::Replace;
     cluster.ingest(vec![table]).await.unwrap();
-    assert_eq!(entries(&cluster, &cluster.snapshot("dr1").await, "Object"), snapshots[0].1);
+    let anew = cluster.snapshot("dr1").await;
+    assert_eq!(entries(&cluster, &anew, "Object"), snapshots[0].1);
 }
 
 /// Rows whose id no director row has lie by their own position, and an index of the child says where.

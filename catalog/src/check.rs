@@ -32,6 +32,9 @@ pub(crate) fn check(
         if let Some((old, _)) = kept {
             check_agrees(table, old)?;
         }
+        if !write.ended.is_empty() && kept.is_none() {
+            return invalid(format!("table \"{}\" keeps no files, so none can be ended; name none", table.name));
+        }
         check_files(transaction, write, &mut files)?;
         check_facts(write, kept.map_or(0, |(_, facts)| facts.rows))?;
     }

@@ -25,6 +25,9 @@ pub struct TableCommit {
     pub facts: TableFacts,
     /// The new files, all written by this transaction.
     pub files: Vec<NewFile>,
+    /// Index files of the table whose entries the new ones hold: they leave the snapshot, and earlier
+    /// snapshots keep them. None when the table is replaced, which ends them all.
+    pub ended: Vec<FileId>,
 }
 
 /// What becomes of the files a table already has. Both modes create a table that does not exist.

@@ -46,7 +46,7 @@ pub enum FileKind {
     Rows,
     /// Copies of rows outside the chunk within the overlap radius of its border.
     Overlap,
-    /// Id to chunk, kept at the coordinator.
+    /// Id to chunk, kept at the coordinator: of a director's rows, or of those of a child that lie without one.
     DirectorIndex,
     /// Pairs of a match table whose first row lies in the chunk and whose second lies in another.
     FirstOnly,
@@ -233,10 +233,16 @@ pub struct ChunkFile {
     pub workers: Vec<WorkerId>,
 }
 
-/// Where a director's index file lies: `<index_dir>/<database>/<table>/<file_id>.parquet`.
+/// Where the files of a table's index lie: `<index_dir>/<database>/<table>`.
+#[must_use]
+pub fn index_folder(index_dir: &Path, database: &str, table: &str) -> PathBuf {
+    index_dir.join(database).join(table)
+}
+
+/// Where an index file lies: `<index_dir>/<database>/<table>/<file_id>.parquet`.
 #[must_use]
 pub fn index_path(index_dir: &Path, database: &str, table: &str, id: FileId) -> PathBuf {
-    index_dir.join(database).join(table).join(format!("{id}.parquet"))
+    index_folder(index_dir, database, table).join(format!("{id}.parquet"))
 }
 
 /// What is known of a whole table in one snapshot.

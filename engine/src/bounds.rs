@@ -1,7 +1,7 @@
 //! What the snapshot knows of the values in each chunk: which chunks a condition leaves, and what can
 //! be said of a whole table without reading it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
@@ -12,8 +12,8 @@ use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue
 use datafusion::execution::context::ExecutionProps;
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Accumulator, Expr};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Accumulator, BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use skyflight_catalog::{ChunkFile, FileKind, TableSnapshot};
@@ -101,9 +101,35 @@ impl ChunkBounds {
         self.columns.get(column).is_some_and(|bounds| bounds.null_count.null_count() == 0)
     }
 
+    /// True of the column of ids that the index knows.
+    pub(crate) fn knows_id(&self, column: &str) -> bool {
+        self.ids.as_ref().is_some_and(|(id, _)| id == column)
+    }
+
     /// The chunks in which rows may be that pass all `filters`; `None` where nothing is known.
     pub(crate) fn kept(&self, filters: &[Expr], schema: &DFSchema, file_schema: &SchemaRef) -> Option<Vec<ChunkId>> {
-        let known = |name: &str| self.columns.contains_key(name) || self.ids.as_ref().is_some_and(|(id, _)| id == name);
+        let by_values = self.kept_by_values(filters, schema, file_schema);
+        let Some(holding) = self.holding_range(filters) else { return by_values };
+        let mut chunks = by_values.unwrap_or_else(|| self.chunks.clone());
+        chunks.retain(|chunk| holding.contains(chunk));
+        Some(chunks)
+    }
+
+    /// The chunks that hold ids of the range that `filters` leave together; `None` where they leave all,
+    /// or so many that the index is not asked.
+    fn holding_range(&self, filters: &[Expr]) -> Option<Arc<BTreeSet<ChunkId>>> {
+        let (column, index) = self.ids.as_ref()?;
+        let conditions = filters.iter().flat_map(|filter| split_conjunction(filter));
+        let limits: Vec<_> = conditions.flat_map(|condition| limits_on(column, condition)).collect();
+        if limits.is_empty() {
+            return None;
+        }
+        // What cannot be read prunes nothing.
+        index.chunks_within(&limits).ok().flatten()
+    }
+
+    fn kept_by_values(&self, filters: &[Expr], schema: &DFSchema, file_schema: &SchemaRef) -> Option<Vec<ChunkId>> {
+        let known = |name: &str| self.columns.contains_key(name) || self.knows_id(name);
         let named = |filter: &&Expr| filter.column_refs().iter().any(|column| known(&column.name));
         let condition = conjunction(filters.iter().filter(named).cloned())?;
         let props = ExecutionProps::new();
@@ -115,6 +141,30 @@ impl ChunkBounds {
         // What cannot be worked out prunes nothing.
         let kept = pruning.prune(self).ok()?;
         Some(self.chunks.iter().zip(kept).filter(|(_, kept)| *kept).map(|(chunk, _)| *chunk).collect())
+    }
+}
+
+/// What a condition says of the order of a column's values and constants: comparisons that it implies.
+fn limits_on(column: &str, condition: &Expr) -> Vec<(Operator, ScalarValue)> {
+    let is_column = |expr: &Expr| matches!(expr, Expr::Column(named) if named.name == column);
+    let is_order = |op: Operator| matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+    let constant = |expr: &Expr| match expr {
+        Expr::Literal(value, _) if !value.is_null() => Some(value.clone()),
+        _ => None,
+    };
+    match condition {
+        Expr::Between(between) if !between.negated && is_column(&between.expr) => {
+            let low = constant(&between.low).map(|low| (Operator::GtEq, low));
+            let high = constant(&between.high).map(|high| (Operator::LtEq, high));
+            low.into_iter().chain(high).collect()
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_column(left) && is_order(*op) => {
+            constant(right).map(|value| (*op, value)).into_iter().collect()
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_column(right) && is_order(*op) => {
+            constant(left).zip(op.swap()).map(|(value, op)| (op, value)).into_iter().collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -1,36 +1,52 @@
 //! Where the rows of given ids lie, told by a director's index before any chunk is touched.
 //!
-//! An index is sorted Parquet files on the coordinator's disk, one of each ingest, with the columns `id`
-//! and `chunk` first. Of a file only the pages that can hold the ids are read; what its pages hold is
-//! read once and kept. An index that is not whole, or cannot be read, tells nothing: the chunk files'
-//! own statistics and filters decide then.
+//! An index is sorted Parquet files on the coordinator's disk, in shards of ids that do not overlap, with the
+//! columns `id` and `chunk` first. The catalog knows between which ids the entries of a file are, so only the
+//! shards that may hold the ids are opened, and of a file only the pages that may. What its pages hold is kept
+//! in a [`PageCache`]. An index that is not whole, or cannot be read, tells nothing: the chunk files' own
+//! statistics and filters decide then.
+
+mod pages;
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::array::Array;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::UInt64Type;
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::row::{OwnedRow, Row, RowConverter, SortField};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::Operator;
 use parking_lot::Mutex;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
-use parquet::file::metadata::PageIndexPolicy;
-use skyflight_catalog::{FileKind, TableSnapshot, index_path};
+use skyflight_catalog::{ChunkFile, FileKind, TableSnapshot, index_path};
 use skyflight_sky::ChunkId;
 
-/// The index of one director on one snapshot.
+pub(crate) use pages::PageCache;
+
+/// Of more entries than this the chunks are not looked up: ids in so wide a range are nearly everywhere.
+const RANGE_ENTRIES: usize = 500_000;
+
+/// Shorter text is in a file's statistics as it is; longer text may be cut there.
+const EXACT_TEXT_BYTES: usize = 60;
+
+/// Where the indexes of a coordinator are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IndexHome<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) pages: &'a Arc<PageCache>,
+}
+
+/// The index of the ids of one table on one snapshot.
 #[derive(Debug)]
 pub(crate) struct DirectorIndex {
     files: Vec<IndexFile>,
+    id_type: DataType,
+    converter: RowConverter,
+    pages: Arc<PageCache>,
     /// The last question and its answer: planning asks the same more than once.
     last: Mutex<Option<Answer>>,
+    last_range: Mutex<Option<RangeAnswer>>,
 }
 
 #[derive(Debug)]
@@ -40,32 +56,95 @@ struct Answer {
 }
 
 #[derive(Debug)]
-struct IndexFile {
-    path: PathBuf,
-    pages: OnceLock<std::result::Result<Pages, String>>,
+struct RangeAnswer {
+    limits: Vec<(Operator, ScalarValue)>,
+    chunks: Option<Arc<BTreeSet<ChunkId>>>,
 }
 
-/// What is known of a file without reading its rows.
-#[derive(Debug)]
-struct Pages {
-    metadata: ArrowReaderMetadata,
-    converter: RowConverter,
-    /// Smallest and largest id of each page, both ascending.
-    bounds: Vec<(OwnedRow, OwnedRow)>,
-    /// The first row of each page, and the end of the last.
-    starts: Vec<usize>,
+#[derive(Debug, Clone)]
+struct IndexFile {
+    path: PathBuf,
+    rows: usize,
+    /// The least and the greatest id; `None` where the catalog does not tell them exactly.
+    ends: Option<(OwnedRow, OwnedRow)>,
 }
 
 impl DirectorIndex {
     /// The index of a director; `None` where it does not hold every row.
-    pub(crate) fn of(director: &TableSnapshot, database: &str, index_dir: &Path) -> Option<DirectorIndex> {
-        let files = || director.files.iter().filter(|file| file.kind == FileKind::DirectorIndex);
-        if files().map(|file| file.rows).sum::<u64>() != director.facts.rows {
+    pub(crate) fn of(director: &TableSnapshot, database: &str, home: IndexHome<'_>) -> Option<DirectorIndex> {
+        if index_files(director).map(|file| file.rows).sum::<u64>() != director.facts.rows {
             return None;
         }
-        let path = |id| index_path(index_dir, database, &director.table.name, id);
-        let files = files().map(|file| IndexFile { path: path(file.id), pages: OnceLock::new() }).collect();
-        Some(DirectorIndex { files, last: Mutex::new(None) })
+        let id = director.table.id_column.as_deref()?;
+        let column = director.table.columns.iter().find(|column| column.name == id)?;
+        let index = DirectorIndex::empty(index_type(&column.data_type), home)?;
+        let files = index.opened(director, database, home);
+        Some(DirectorIndex { files, ..index })
+    }
+
+    /// The index of a child's rows: they lie where a row of their director does, and those without one where
+    /// an index of their own says. `None` where it does not hold every such row that has an id.
+    pub(crate) fn with_orphans(
+        &self,
+        child: &TableSnapshot,
+        key: &str,
+        database: &str,
+        home: IndexHome<'_>,
+    ) -> Option<DirectorIndex> {
+        let rows = child.files.iter().filter(|file| file.kind.counts());
+        let nulls = rows.map(|file| {
+            let statistics = file.statistics.iter().find(|statistics| statistics.column == key);
+            statistics.map(|statistics| statistics.null_count)
+        });
+        let known = index_files(child).map(|file| file.rows).sum::<u64>() + nulls.sum::<Option<u64>>()?;
+        if known != child.facts.orphans {
+            return None;
+        }
+        let index = DirectorIndex::empty(self.id_type.clone(), home)?;
+        let mut files = self.files.clone();
+        files.extend(index.opened(child, database, home));
+        Some(DirectorIndex { files, ..index })
+    }
+
+    fn empty(id_type: DataType, home: IndexHome<'_>) -> Option<DirectorIndex> {
+        Some(DirectorIndex {
+            files: Vec::new(),
+            converter: RowConverter::new(vec![SortField::new(id_type.clone())]).ok()?,
+            id_type,
+            pages: Arc::clone(home.pages),
+            last: Mutex::new(None),
+            last_range: Mutex::new(None),
+        })
+    }
+
+    fn opened(&self, table: &TableSnapshot, database: &str, home: IndexHome<'_>) -> Vec<IndexFile> {
+        let file = |file: &ChunkFile| IndexFile {
+            path: index_path(home.folder, database, &table.table.name, file.id),
+            rows: file.rows as usize,
+            ends: self.ends(file),
+        };
+        index_files(table).map(file).collect()
+    }
+
+    fn ends(&self, file: &ChunkFile) -> Option<(OwnedRow, OwnedRow)> {
+        let statistics = file.statistics.iter().find(|statistics| statistics.column == "id")?;
+        let end = |text: &str| {
+            if self.id_type == DataType::Utf8 && text.len() >= EXACT_TEXT_BYTES {
+                return None;
+            }
+            let value = ScalarValue::try_from_string(text.to_owned(), &self.id_type).ok()?;
+            self.row(&value).ok().flatten()
+        };
+        end(&statistics.min).zip(end(&statistics.max))
+    }
+
+    /// A value as it is compared with ids; `None` where no id is like it.
+    fn row(&self, value: &ScalarValue) -> Result<Option<OwnedRow>> {
+        let value = cast(&value.to_array()?, &self.id_type)?;
+        if value.null_count() > 0 {
+            return Ok(None);
+        }
+        Ok(Some(self.converter.convert_columns(&[value])?.row(0).owned()))
     }
 
     /// The chunks that hold a row with one of `ids`; an id that is nowhere has none.
@@ -77,109 +156,165 @@ impl DirectorIndex {
             return Ok(Arc::clone(&answer.chunks));
         }
         let mut chunks = BTreeSet::new();
-        // NULL is equal to no id.
-        let wanted: Vec<ScalarValue> = ids.iter().filter(|id| !id.is_null()).cloned().collect();
-        if !wanted.is_empty() {
-            let wanted = ScalarValue::iter_to_array(wanted)?;
-            for file in &self.files {
-                file.find(&wanted, &mut chunks)?;
+        let wanted = self.in_order(ids)?;
+        for file in &self.files {
+            let wanted = file.holding(&wanted);
+            if !wanted.is_empty() {
+                self.find(file, wanted, &mut chunks)?;
             }
         }
         let chunks = Arc::new(chunks);
         *self.last.lock() = Some(Answer { ids: ids.clone(), chunks: Arc::clone(&chunks) });
         Ok(chunks)
     }
+
+    fn in_order(&self, ids: &HashSet<ScalarValue>) -> Result<Vec<OwnedRow>> {
+        // NULL is equal to no id.
+        let wanted: Vec<ScalarValue> = ids.iter().filter(|id| !id.is_null()).cloned().collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = cast(&ScalarValue::iter_to_array(wanted)?, &self.id_type)?;
+        let rows = self.converter.convert_columns(&[Arc::clone(&values)])?;
+        let mut wanted: Vec<OwnedRow> =
+            rows.iter().enumerate().filter(|(at, _)| values.is_valid(*at)).map(|(_, row)| row.owned()).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        Ok(wanted)
+    }
+
+    /// The chunks that hold a row whose id compares with each of the values as its operator says: `<`,
+    /// `<=`, `>` or `>=`. `None` where that would take too long, or cannot be told.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the values are of another type.
+    pub(crate) fn chunks_within(&self, limits: &[(Operator, ScalarValue)]) -> Result<Option<Arc<BTreeSet<ChunkId>>>> {
+        if let Some(answer) = self.last_range.lock().as_ref().filter(|answer| answer.limits == limits) {
+            return Ok(answer.chunks.clone());
+        }
+        let chunks = self.find_within(limits)?.map(Arc::new);
+        *self.last_range.lock() = Some(RangeAnswer { limits: limits.to_vec(), chunks: chunks.clone() });
+        Ok(chunks)
+    }
+
+    fn find_within(&self, limits: &[(Operator, ScalarValue)]) -> Result<Option<BTreeSet<ChunkId>>> {
+        let mut range = Range::default();
+        for (operator, value) in limits {
+            // A number with a fraction, cut to be an id, would be another limit.
+            let same_kind = if self.id_type == DataType::Utf8 {
+                value.data_type().is_string()
+            } else {
+                value.data_type().is_integer()
+            };
+            let Some(limit) = self.row(value)?.filter(|_| same_kind) else { return Ok(None) };
+            range.limits.push((*operator, limit));
+        }
+        let files: Vec<&IndexFile> = self
+            .files
+            .iter()
+            .filter(|file| file.ends.as_ref().is_none_or(|(least, greatest)| range.meets(least, greatest)))
+            .collect();
+        // Those that are within are read whole, which the catalog tells without opening them.
+        let within = |file: &&&IndexFile| {
+            let ends = file.ends.as_ref();
+            ends.is_some_and(|(least, greatest)| range.holds(least.row()) && range.holds(greatest.row()))
+        };
+        if files.iter().filter(within).map(|file| file.rows).sum::<usize>() > RANGE_ENTRIES {
+            return Ok(None);
+        }
+        let mut entries_left = RANGE_ENTRIES;
+        let mut chunks = BTreeSet::new();
+        for file in files {
+            let pages = self.pages.get(&file.path)?;
+            let selection = pages.selected(|least, greatest| range.meets(least, greatest));
+            let entries: usize = selection.iter().map(std::ops::Range::len).sum();
+            if entries > entries_left {
+                return Ok(None);
+            }
+            entries_left -= entries;
+            pages.read(&file.path, selection, &mut |row, place| {
+                if range.holds(row) {
+                    chunks.insert(place);
+                }
+            })?;
+        }
+        Ok(Some(chunks))
+    }
+
+    /// Adds the chunks of the wanted ids, which are in order.
+    fn find(&self, file: &IndexFile, wanted: &[OwnedRow], chunks: &mut BTreeSet<ChunkId>) -> Result<()> {
+        let pages = self.pages.get(&file.path)?;
+        let selection = pages.selected(|least, greatest| !between(wanted, least, greatest).is_empty());
+        let mut at = 0;
+        pages.read(&file.path, selection, &mut |row, place| {
+            while wanted.get(at).is_some_and(|id| id.row() < row) {
+                at += 1;
+            }
+            if wanted.get(at).is_some_and(|id| id.row() == row) {
+                chunks.insert(place);
+            }
+        })
+    }
 }
 
 impl IndexFile {
-    fn pages(&self) -> Result<&Pages> {
-        let pages = self.pages.get_or_init(|| Pages::read(&self.path).map_err(|error| error.to_string()));
-        pages.as_ref().map_err(|error| exec_datafusion_err!("director index {}: {error}", self.path.display()))
-    }
-
-    /// Adds the chunks of the wanted ids.
-    fn find(&self, wanted: &ArrayRef, chunks: &mut BTreeSet<ChunkId>) -> Result<()> {
-        let pages = self.pages()?;
-        let id_type = pages.metadata.schema().field(0).data_type();
-        let rows = pages.converter.convert_columns(&[cast(wanted, id_type)?])?;
-        let mut ids: Vec<OwnedRow> = rows.iter().map(|row| row.owned()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let selection = pages.holding(&ids);
-        if selection.is_empty() {
-            return Ok(());
+    /// Those of `wanted`, which are in order, that the file may hold.
+    fn holding<'a>(&self, wanted: &'a [OwnedRow]) -> &'a [OwnedRow] {
+        match &self.ends {
+            Some((least, greatest)) => between(wanted, least, greatest),
+            None => wanted,
         }
-        let file = File::open(&self.path)?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, pages.metadata.clone());
-        let columns = ProjectionMask::leaves(builder.parquet_schema(), [0, 1]);
-        let total = pages.starts.last().copied().unwrap_or(0);
-        let selection = RowSelection::from_consecutive_ranges(selection.into_iter(), total);
-        let mut at = 0;
-        for batch in builder.with_projection(columns).with_row_selection(selection).build()? {
-            let batch = batch?;
-            let rows = pages.converter.convert_columns(&[Arc::clone(batch.column(0))])?;
-            let places = batch.column(1).as_primitive::<UInt64Type>();
-            // Both are in order.
-            for (row, place) in rows.iter().zip(places.values()) {
-                while ids.get(at).is_some_and(|id| id.row() < row) {
-                    at += 1;
-                }
-                if ids.get(at).is_some_and(|id| id.row() == row) {
-                    chunks.insert(ChunkId(*place));
-                }
-            }
-        }
-        Ok(())
     }
 }
 
-impl Pages {
-    fn read(path: &Path) -> Result<Pages> {
-        let file = File::open(path)?;
-        let metadata = ArrowReaderMetadata::load(
-            &file,
-            ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required),
-        )?;
-        let parquet = metadata.metadata();
-        let (Some(index), Some(offsets)) = (parquet.column_index(), parquet.offset_index()) else {
-            return Err(exec_datafusion_err!("it has no page index"));
-        };
-        let schema = metadata.schema();
-        let converter =
-            StatisticsConverter::try_new(schema.field(0).name(), schema, parquet.file_metadata().schema_descr())?;
-        let groups: Vec<usize> = (0..parquet.num_row_groups()).collect();
-        let smallest = converter.data_page_mins(index, offsets, &groups)?;
-        let largest = converter.data_page_maxes(index, offsets, &groups)?;
-        let counts = converter.data_page_row_counts(offsets, parquet.row_groups(), &groups)?;
-        let counts = counts.ok_or_else(|| exec_datafusion_err!("it has no pages"))?;
-        if smallest.null_count() + largest.null_count() > 0 {
-            return Err(exec_datafusion_err!("it has a page of unknown ids"));
-        }
-        let rows = RowConverter::new(vec![SortField::new(schema.field(0).data_type().clone())])?;
-        let (smallest, largest) = (rows.convert_columns(&[smallest])?, rows.convert_columns(&[largest])?);
-        let bounds = smallest.iter().zip(largest.iter()).map(|(low, high)| (low.owned(), high.owned())).collect();
-        let mut starts = vec![0];
-        starts.extend(counts.values().iter().scan(0, |end, count| {
-            *end += *count as usize;
-            Some(*end)
-        }));
-        Ok(Pages { metadata, converter: rows, bounds, starts })
+fn index_files(table: &TableSnapshot) -> impl Iterator<Item = &ChunkFile> {
+    table.files.iter().filter(|file| file.kind == FileKind::DirectorIndex)
+}
+
+/// The type that ids of a column are indexed as, which ingest decides.
+fn index_type(column: &str) -> DataType {
+    match column.parse() {
+        Ok(DataType::Utf8) => DataType::Utf8,
+        Ok(DataType::UInt64) => DataType::UInt64,
+        _ => DataType::Int64,
+    }
+}
+
+fn between<'a>(wanted: &'a [OwnedRow], least: &OwnedRow, greatest: &OwnedRow) -> &'a [OwnedRow] {
+    let from = wanted.partition_point(|id| id < least);
+    let to = wanted.partition_point(|id| id <= greatest);
+    wanted.get(from..to).unwrap_or_default()
+}
+
+/// Ids between limits, each of which is itself within or not.
+#[derive(Debug, Default)]
+struct Range {
+    limits: Vec<(Operator, OwnedRow)>,
+}
+
+impl Range {
+    fn above(&self, row: Row<'_>) -> bool {
+        self.limits.iter().all(|(operator, limit)| match operator {
+            Operator::Gt => row > limit.row(),
+            Operator::GtEq => row >= limit.row(),
+            _ => true,
+        })
     }
 
-    /// The rows of the pages that can hold one of `ids`, which are in order.
-    fn holding(&self, ids: &[OwnedRow]) -> Vec<std::ops::Range<usize>> {
-        let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
-        for (page, (smallest, largest)) in self.bounds.iter().enumerate() {
-            let first = ids.partition_point(|id| id < smallest);
-            if ids.get(first).is_none_or(|id| id > largest) {
-                continue;
-            }
-            let (start, end) = (self.starts[page], self.starts[page + 1]);
-            match ranges.last_mut() {
-                Some(range) if range.end == start => range.end = end,
-                _ => ranges.push(start..end),
-            }
-        }
-        ranges
+    fn below(&self, row: Row<'_>) -> bool {
+        self.limits.iter().all(|(operator, limit)| match operator {
+            Operator::Lt => row < limit.row(),
+            Operator::LtEq => row <= limit.row(),
+            _ => true,
+        })
+    }
+
+    fn holds(&self, row: Row<'_>) -> bool {
+        self.above(row) && self.below(row)
+    }
+
+    /// Whether ids from `least` to `greatest` may be within.
+    fn meets(&self, least: &OwnedRow, greatest: &OwnedRow) -> bool {
+        self.below(least.row()) && self.above(greatest.row())
     }
 }

@@ -13,6 +13,7 @@ use moka::sync::Cache;
 use skyflight_catalog::{CatalogStore, SnapshotId};
 use tokio::runtime::Handle;
 
+use crate::director_index::{IndexHome, PageCache};
 use crate::dispatch::ChunkDispatcher;
 use crate::fragment::{bounded_runtime, sort_reservation};
 use crate::functions::{AreaSpecRule, IntegerPredicateRule};
@@ -74,6 +75,14 @@ pub(crate) struct Shared {
     /// `None` where queries cannot be shuffled.
     pub(crate) shuffler: Option<Arc<Shuffler>>,
     indices: Cache<SnapshotId, Arc<SnapshotIndex>>,
+    index_pages: Arc<PageCache>,
+}
+
+impl Shared {
+    fn index_home(&self) -> Option<IndexHome<'_>> {
+        let folder = self.config.index_dir.as_deref()?;
+        Some(IndexHome { folder, pages: &self.index_pages })
+    }
 }
 
 impl Engine {
@@ -93,7 +102,8 @@ impl Engine {
         let template = template(&config, &runtime);
         let shuffler = dispatcher.shuffle().map(|cluster| Arc::new(Shuffler::new(config.shuffle.clone(), cluster)));
         let indices = Cache::new(INDEXED_SNAPSHOTS);
-        let shared = Arc::new(Shared { config, store, dispatcher, template, shuffler, indices });
+        let index_pages = Arc::new(PageCache::new());
+        let shared = Arc::new(Shared { config, store, dispatcher, template, shuffler, indices, index_pages });
         Ok(Engine { shared, system: None })
     }
 
@@ -132,7 +142,7 @@ impl Engine {
             indices.push(match self.shared.indices.get(&snapshot.id) {
                 Some(index) => index,
                 None => {
-                    let index = Arc::new(SnapshotIndex::build(snapshot, self.shared.config.index_dir.as_deref())?);
+                    let index = Arc::new(SnapshotIndex::build(snapshot, self.shared.index_home())?);
                     self.shared.indices.insert(snapshot.id, Arc::clone(&index));
                     index
                 }

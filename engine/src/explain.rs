@@ -49,6 +49,7 @@ impl ExplainExec {
             ("logical_plan".to_string(), logical.plan.display_indent().to_string()),
             ("merge_plan".to_string(), DisplayableExecutionPlan::new(merge.as_ref()).indent(false).to_string()),
         ];
+        rows.extend(logical.asked.iter().map(|asked| ("ids first".to_string(), asked.clone())));
         rows.extend(logical.not_local.iter().map(|reason| ("not local".to_string(), reason.clone())));
         rows.extend(shuffle.map(|why| ("shuffle".to_string(), why)));
         rows.extend(shuffled.map(|shuffled| ("stages".to_string(), shuffled.stages().to_string())));

@@ -16,6 +16,7 @@ pub mod fragment;
 pub mod frames;
 pub mod functions;
 pub mod guard;
+mod ids_first;
 pub mod interrupt;
 mod locality;
 pub mod message_limit;

@@ -32,6 +32,7 @@ use crate::explain::ExplainExec;
 use crate::fragment::error_of;
 use crate::functions::compare_integer_predicates;
 use crate::guard::{check_constants, parse_numbered};
+use crate::ids_first::ids_first;
 use crate::interrupt::{QueryCancel, protect};
 use crate::locality::{Marked, mark_local};
 use crate::names::{self, NameCatalog};
@@ -100,7 +101,8 @@ impl Session {
         &self.catalog
     }
 
-    /// Plans one statement, on the engine's runtime. Nothing is read yet.
+    /// Plans one statement, on the engine's runtime. Nothing is read yet but the small side of a join that
+    /// tells the chunks of the other.
     ///
     /// # Errors
     /// The statement is not readable, too large, not allowed, names what does not exist, or means
@@ -122,7 +124,7 @@ impl Session {
         query: QueryContext,
     ) -> Result<PlannedQuery> {
         let (session, sql) = (self.clone(), sql.to_string());
-        self.planning(async move { session.plan_here(&sql, values.as_ref(), query).await }).await
+        self.planning(async move { session.plan_here(&sql, values.as_ref(), query, Ask::First).await }).await
     }
 
     /// The rows and the parameters of a statement. `targets` are the types of the columns that its rows go
@@ -163,14 +165,20 @@ impl Session {
         Ok(Read { statement, parameters, system, whole_job })
     }
 
-    async fn plan_here(&self, sql: &str, values: Option<&RecordBatch>, query: QueryContext) -> Result<PlannedQuery> {
+    async fn plan_here(
+        &self,
+        sql: &str,
+        values: Option<&RecordBatch>,
+        query: QueryContext,
+        ask: Ask,
+    ) -> Result<PlannedQuery> {
         let Read { statement, parameters, system, whole_job } = self.read(sql).await?;
         let values = checked_values(parameters, values)?;
         let state = self.state(&query, system.as_ref())?;
         if let Statement::Explain(explain) = statement {
             let logical = state.statement_to_plan(*explain.statement).await.map_err(error_of)?;
             let logical = one_row_bound(logical, values)?;
-            let (marked, plan, shuffle) = self.merge_plan(&state, &logical).await?;
+            let (marked, plan, shuffle) = self.merge_plan(&state, &logical, ask).await?;
             let explained = ExplainExec::new(&marked, plan, shuffle, explain.options.analyze).map_err(error_of)?;
             let plan: Arc<dyn ExecutionPlan> = Arc::new(explained);
             let schema = client_schema(&plan.schema());
@@ -181,7 +189,7 @@ impl Session {
             Some(values) if values.num_rows() > 1 => self.sequence(&state, &logical, values).await?,
             _ => {
                 let logical = one_row_bound(logical, values)?;
-                let (marked, plan, _) = self.merge_plan(&state, &logical).await?;
+                let (marked, plan, _) = self.merge_plan(&state, &logical, ask).await?;
                 (client_schema_of(marked.plan.schema()), plan)
             }
         };
@@ -202,7 +210,7 @@ impl Session {
         let mut schemas: Option<(SchemaRef, SchemaRef)> = None;
         for row in 0..values.num_rows() {
             let bound = bind(logical.clone(), values, row).map_err(error_of)?;
-            let (marked, plan, _) = self.merge_plan(state, &bound).await?;
+            let (marked, plan, _) = self.merge_plan(state, &bound, Ask::Nothing).await?;
             schemas.get_or_insert_with(|| (client_schema_of(marked.plan.schema()), plan.schema()));
             plans.push(plan);
         }
@@ -213,7 +221,7 @@ impl Session {
     async fn describe_here(&self, sql: &str, targets: &[DataType], query: QueryContext) -> Result<Described> {
         let Read { statement, parameters: count, system, .. } = self.read(sql).await?;
         if count == 0 {
-            let rows = self.plan_here(sql, None, query).await?.schema();
+            let rows = self.plan_here(sql, None, query, Ask::Nothing).await?.schema();
             return Ok(Described { rows, parameters: Arc::new(Schema::empty()) });
         }
         let statement = match statement {
@@ -223,7 +231,7 @@ impl Session {
         let logical = self.state(&query, system.as_ref())?.statement_to_plan(statement).await.map_err(error_of)?;
         let parameters = infer(&logical, count, targets).map_err(error_of)?;
         let values = nulls(&parameters).map_err(error_of)?;
-        let rows = self.plan_here(sql, Some(&values), query).await?.schema();
+        let rows = self.plan_here(sql, Some(&values), query, Ask::Nothing).await?.schema();
         Ok(Described { rows, parameters })
     }
 
@@ -232,8 +240,9 @@ impl Session {
         &self,
         state: &SessionState,
         logical: &LogicalPlan,
+        ask: Ask,
     ) -> Result<(Marked, Arc<dyn ExecutionPlan>, Option<String>)> {
-        let (marked, physical) = merge_plan(state, logical).await.map_err(error_of)?;
+        let (marked, physical) = merge_plan(state, logical, ask).await.map_err(error_of)?;
         let (physical, shuffle) = self.shuffled(state, &marked.plan, physical).await.map_err(error_of)?;
         Ok((marked, physical, shuffle))
     }
@@ -318,10 +327,35 @@ impl Session {
     }
 }
 
+/// Whether planning may ask the workers for ids: not where only the schema is wanted, nor for each of many
+/// rows of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    First,
+    Nothing,
+}
+
 /// The marked logical plan and the physical plan with its leaves.
-async fn merge_plan(state: &SessionState, logical: &LogicalPlan) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
+async fn merge_plan(
+    state: &SessionState,
+    logical: &LogicalPlan,
+    ask: Ask,
+) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
     let optimized = state.optimize(logical)?;
     check_constants(&optimized).map_err(into_plan_error)?;
+    if ask == Ask::Nothing {
+        return planned(state, optimized).await;
+    }
+    let narrowed = ids_first(state, optimized).await?;
+    let (marked, physical) = planned(state, narrowed.plan).await?;
+    Ok((Marked { asked: narrowed.asked, ..marked }, physical))
+}
+
+/// The same of a plan that is optimized already.
+pub(crate) async fn planned(
+    state: &SessionState,
+    optimized: LogicalPlan,
+) -> PlanResult<(Marked, Arc<dyn ExecutionPlan>)> {
     let joined = want_nearest(plan_spherical_joins(optimized)?)?;
     let marked = mark_local(joined)?;
     let physical = state.query_planner().create_physical_plan(&marked.plan, state).await?;
@@ -409,7 +443,7 @@ impl PlannedQuery {
         logical: &LogicalPlan,
         query: QueryContext,
     ) -> PlanResult<PlannedQuery> {
-        let (marked, plan) = merge_plan(&state, logical).await?;
+        let (marked, plan) = merge_plan(&state, logical, Ask::First).await?;
         let schema = client_schema_of(marked.plan.schema());
         Ok(PlannedQuery { schema, plan, state, query, engine: engine.clone(), whole_job: None })
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,7 +22,7 @@ use skyflight_sky::{ChunkId, Scheme};
 
 use crate::Result;
 use crate::bounds::ChunkBounds;
-use crate::director_index::DirectorIndex;
+use crate::director_index::{DirectorIndex, IndexHome};
 use crate::locality::{Origin, origin_of, role_of};
 use crate::names::{NameDatabase, NameTable};
 use crate::nan::prunable;
@@ -135,7 +134,7 @@ impl SnapshotIndex {
     ///
     /// # Errors
     /// A record that cannot be understood: a scheme that builds no chunks, an unknown type.
-    pub(crate) fn build(snapshot: &Snapshot, index_dir: Option<&Path>) -> Result<SnapshotIndex> {
+    pub(crate) fn build(snapshot: &Snapshot, home: Option<IndexHome<'_>>) -> Result<SnapshotIndex> {
         let scheme = snapshot.database.scheme.as_ref().map(|spec| spec.build()).transpose().map_err(|e| {
             crate::EngineError::Corrupt(format!("the scheme of database {}: {e}", snapshot.database.name))
         })?;
@@ -152,7 +151,7 @@ impl SnapshotIndex {
             scheme,
             workers: workers.ids,
         });
-        let indexes = director_indexes(snapshot, index_dir);
+        let indexes = director_indexes(snapshot, home);
         let mut tables = Vec::with_capacity(entries.len());
         let mut names = NameDatabase { name: database.name.clone(), tables: Vec::new() };
         for (table, [chunks, from_second, overlap]) in snapshot.tables.iter().zip(entries) {
@@ -161,7 +160,7 @@ impl SnapshotIndex {
                 name: table.table.name.clone(),
                 columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
             }));
-            let view = TableView { snapshot, table, database: &database, schema: &schema, indexes: &indexes };
+            let view = TableView { snapshot, table, database: &database, schema: &schema, indexes: &indexes, home };
             tables.push(Arc::new(match table.table.kind {
                 TableKind::Match => {
                     let second = view.pairs(PairSide::Second, from_second, None);
@@ -243,6 +242,17 @@ fn in_step(snapshot: &Snapshot, child: &TableSnapshot, director: &str, orphans: 
     }
 }
 
+/// Whether the rows of a director that there are now, or those before which they came, were there when the rows
+/// of a table that lies with it were placed: they were not where the director was replaced since.
+fn was_there(snapshot: &Snapshot, child: &TableSnapshot, director: &str) -> bool {
+    let Some(director) = snapshot.tables.iter().find(|t| t.table.name == director) else { return false };
+    match (written(director), written(child)) {
+        (Some((first, _)), Some((child_first, _))) => first <= child_first,
+        (None, Some(_)) => false,
+        (_, None) => true,
+    }
+}
+
 /// Whether the other director of a match is as it was when each pair was found to reach it.
 fn reaches(snapshot: &Snapshot, pairs: &TableSnapshot, other: &str) -> bool {
     let director = snapshot.tables.iter().find(|t| t.table.name == other);
@@ -261,6 +271,7 @@ struct TableView<'a> {
     database: &'a Arc<DatabaseIndex>,
     schema: &'a SchemaRef,
     indexes: &'a HashMap<String, Arc<DirectorIndex>>,
+    home: Option<IndexHome<'a>>,
 }
 
 impl TableView<'_> {
@@ -273,8 +284,7 @@ impl TableView<'_> {
     ) -> SkyTable {
         let director = side.director(&self.table.table);
         let in_step = director.is_none_or(|(name, _)| in_step(self.snapshot, self.table, name, facts.orphans));
-        let index = id_index(&self.table.table, director, in_step && facts.orphans == 0, self.indexes);
-        let bounds = ChunkBounds::of(self.table, &side.files(), self.schema).with_index(index);
+        let bounds = ChunkBounds::of(self.table, &side.files(), self.schema).with_index(self.ids(director, facts));
         SkyTable {
             database: Arc::clone(self.database),
             table: self.table.table.clone(),
@@ -287,6 +297,38 @@ impl TableView<'_> {
             in_step,
             pairs: None,
         }
+    }
+
+    /// The column of ids by which rows of the table are found, and the index that knows the chunks of each.
+    ///
+    /// A row of a child lies in a chunk where the index had a row of its director when it was placed, and such
+    /// entries never go, however many chunks an id has and whatever came later. A row whose id had none lies
+    /// elsewhere: then an index of such rows must know it too.
+    fn ids(&self, director: Option<(&str, &str)>, facts: TableFacts) -> Option<(String, Arc<DirectorIndex>)> {
+        let table = &self.table.table;
+        let (column, name) = match table.kind {
+            TableKind::Director => (table.id_column.as_deref()?, table.name.as_str()),
+            TableKind::Child | TableKind::Companion | TableKind::Match => {
+                let (name, key) = director?;
+                (key, name)
+            }
+            TableKind::Replicated => return None,
+        };
+        let index = self.indexes.get(name)?;
+        if table.kind == TableKind::Director {
+            return Some((column.to_owned(), Arc::clone(index)));
+        }
+        if !was_there(self.snapshot, self.table, name) {
+            return None;
+        }
+        let index = match (facts.orphans, table.kind) {
+            (0, _) => Arc::clone(index),
+            (_, TableKind::Child | TableKind::Companion) => {
+                Arc::new(index.with_orphans(self.table, column, &self.database.name, self.home?)?)
+            }
+            _ => return None,
+        };
+        Some((column.to_owned(), index))
     }
 
     /// A match as seen from one side.
@@ -309,33 +351,13 @@ impl TableView<'_> {
 }
 
 /// The indexes of the directors, by name.
-fn director_indexes(snapshot: &Snapshot, index_dir: Option<&Path>) -> HashMap<String, Arc<DirectorIndex>> {
+fn director_indexes(snapshot: &Snapshot, home: Option<IndexHome<'_>>) -> HashMap<String, Arc<DirectorIndex>> {
     let directors = snapshot.tables.iter().filter(|table| table.table.kind == TableKind::Director);
     let index = |table: &TableSnapshot| {
-        let index = DirectorIndex::of(table, &snapshot.database.name, index_dir?)?;
+        let index = DirectorIndex::of(table, &snapshot.database.name, home?)?;
         Some((table.table.name.clone(), Arc::new(index)))
     };
     directors.filter_map(index).collect()
-}
-
-/// The index that knows in which chunks rows of the table with an id lie, and the column of that id.
-/// `complete` tells whether each row of a table with a director lies beside a row of it.
-fn id_index(
-    table: &Table,
-    director: Option<(&str, &str)>,
-    complete: bool,
-    indexes: &HashMap<String, Arc<DirectorIndex>>,
-) -> Option<(String, Arc<DirectorIndex>)> {
-    let (column, director) = match table.kind {
-        TableKind::Director => (table.id_column.as_deref()?, table.name.as_str()),
-        // Orphans lie where no director row does.
-        TableKind::Child | TableKind::Companion | TableKind::Match if complete => {
-            let (director, key) = director?;
-            (key, director)
-        }
-        TableKind::Child | TableKind::Companion | TableKind::Match | TableKind::Replicated => return None,
-    };
-    Some((column.to_owned(), Arc::clone(indexes.get(director)?)))
 }
 
 impl SkyTable {

@@ -29,6 +29,9 @@ const ROW_GROUP_ROWS: usize = 256 << 10;
 /// Rows of a page at most.
 const PAGE_ROWS: usize = 8 << 10;
 
+/// Rows of a page of an index at most: a look-up reads one, and uses a row of it.
+const INDEX_PAGE_ROWS: usize = 2 << 10;
+
 /// Columns whose smallest and largest value the catalog keeps, beside the key columns.
 const STATISTICS_COLUMNS: usize = 32;
 
@@ -45,11 +48,18 @@ pub(crate) struct FileLayout {
     keys: Vec<String>,
     /// The column rows are sorted by, where it is one.
     sorted_by: Option<String>,
+    page_rows: usize,
 }
 
 impl FileLayout {
     pub(crate) fn new(schema: SchemaRef, ids: Vec<String>, keys: Vec<String>, sorted_by: Option<String>) -> FileLayout {
-        FileLayout { schema, ids, keys, sorted_by }
+        FileLayout { schema, ids, keys, sorted_by, page_rows: PAGE_ROWS }
+    }
+
+    /// Of the files of a director index. The page index finds an id, so there are no filters.
+    pub(crate) fn index(schema: SchemaRef) -> FileLayout {
+        let id = "id".to_owned();
+        FileLayout { schema, ids: Vec::new(), keys: vec![id.clone()], sorted_by: Some(id), page_rows: INDEX_PAGE_ROWS }
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -60,8 +70,8 @@ impl FileLayout {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::LZ4_RAW)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_write_batch_size(PAGE_ROWS / 8)
+            .set_data_page_row_count_limit(self.page_rows)
+            .set_write_batch_size(self.page_rows / 8)
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_created_by(format!("skyflight {}", env!("CARGO_PKG_VERSION")));
         for path in float_columns(&self.schema) {
@@ -69,11 +79,16 @@ impl FileLayout {
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT);
         }
-        if self.schema.index_of(HEALPIX_COLUMN).is_ok() {
-            let path = ColumnPath::from(HEALPIX_COLUMN);
-            properties = properties
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        // Near values follow one another, and a dictionary would be read whole for one of its pages.
+        for column in [Some(HEALPIX_COLUMN), self.sorted_by.as_deref()].into_iter().flatten() {
+            let Ok(field) = self.schema.field_with_name(column) else { continue };
+            let encoding = match field.data_type() {
+                DataType::Utf8 => Encoding::DELTA_BYTE_ARRAY,
+                _ => Encoding::DELTA_BINARY_PACKED,
+            };
+            let path = ColumnPath::from(column);
+            properties =
+                properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding);
         }
         let distinct = rows.clamp(1, ROW_GROUP_ROWS as u64);
         for id in &self.ids {

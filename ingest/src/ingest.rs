@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arrow::datatypes::DataType;
 use skyflight_catalog::{
-    ABANDONED_AFTER_MS, CatalogError, CatalogStore, Commit, CommitMode, Database, FileKind, NewFile, Owner, PairFacts,
-    Snapshot, TableCommit, TableFacts, TableKind, TransactionId, Worker, index_path,
+    ABANDONED_AFTER_MS, CatalogError, CatalogStore, Commit, CommitMode, Database, Owner, PairFacts, Snapshot,
+    TableCommit, TableFacts, TableKind, TransactionId, Worker, index_folder,
 };
 use skyflight_proto::ClusterKeys;
 use skyflight_sky::{ChunkId, SchemeSpec, adaptive_cells};
@@ -15,14 +16,15 @@ use tokio::task::JoinSet;
 
 use crate::delivery::{Courier, unix_ms};
 use crate::description::SchemeDescription;
-use crate::director_index::{DirectorIndex, index_type, write_index};
+use crate::director_index::{DirectorIndex, Grown, Growth, IndexHome, index_type};
 use crate::error::{IngestError, IoContext, Result};
 use crate::leftovers::{remove_leftovers, staging_folder};
-use crate::load::{Loading, LoadingParts, Routed, TableInput, index_record, store_table};
+use crate::load::{Loading, LoadingParts, Routed, TableInput, store_table};
 use crate::placement::{Placement, load};
 use crate::progress::{NoProgress, ProgressSink};
 use crate::request::{IngestReport, IngestRequest, TableReport};
 use crate::route::{count_positions, route_child, route_director, route_match, route_replicated};
+use crate::spill::SpillArea;
 use crate::threads::{Stop, StopOnDrop};
 
 /// How often the transaction shows that it is alive.
@@ -154,13 +156,13 @@ async fn load_table(
     indexes: &mut HashMap<String, DirectorIndex>,
     commits: &[TableCommit],
 ) -> Result<(TableCommit, TableReport)> {
-    let mut index_files = Vec::new();
+    let mut grown = Grown::default();
     let mut ids_span_chunks = false;
     let mut second_ids_span_chunks = false;
     let routed: Routed = match table.input.schema.kind {
         TableKind::Director => {
-            let (routed, index, written) = load_director(loading, table, base).await?;
-            index_files.extend(written);
+            let (routed, index);
+            (routed, index, grown) = load_director(loading, table, base).await?;
             ids_span_chunks = spans(loading, table, base, tables, &index).await?;
             indexes.insert(table.name().to_ascii_lowercase(), index);
             routed
@@ -169,8 +171,9 @@ async fn load_table(
             let director = table.input.description.director.clone().unwrap_or_default();
             let index = index_of(loading, base, indexes, &director)?;
             ids_span_chunks = director_spans(base, commits, &director);
-            let (loading, table) = (Arc::clone(loading), Arc::clone(table));
-            blocking("read a child", move || route_child(&loading, &table, &index)).await?
+            let routed;
+            (routed, grown) = load_child(loading, table, base, index).await?;
+            routed
         }
         TableKind::Match => {
             let first = table.input.description.director.clone().unwrap_or_default();
@@ -200,7 +203,8 @@ async fn load_table(
         rejected,
         chunks: chunks.len() as u64,
     };
-    files.append(&mut index_files);
+    grown.new.iter().for_each(|file| loading.count(file.bytes));
+    files.append(&mut grown.new);
     let kept = base.and_then(|base| base.table(table.name())).filter(|_| table.mode == CommitMode::Append);
     let kept = kept.map(|kept| kept.facts).unwrap_or_default();
     let facts = TableFacts {
@@ -214,42 +218,70 @@ async fn load_table(
         },
     };
     let declared = table.input.schema.declare(&table.input.description);
-    Ok((TableCommit { table: declared, mode: table.mode, facts, files }, report))
+    Ok((TableCommit { table: declared, mode: table.mode, facts, files, ended: grown.ended }, report))
 }
 
-/// Routes a director and writes its index: the rows, the whole index, and the record of its new file.
+/// Routes a director and takes its ids up into its index: the rows, the whole index, and what is new of it.
 async fn load_director(
     loading: &Arc<Loading>,
     table: &Arc<TableInput>,
     base: Option<&Snapshot>,
-) -> Result<(Routed, DirectorIndex, Option<NewFile>)> {
-    let mut index = match table.mode {
-        CommitMode::Append if table.existing.is_some() => {
-            existing_index(&loading.index_dir, &loading.database, base, table.name())?
-        }
-        CommitMode::Append | CommitMode::Replace => {
-            let id = table.input.schema.id.and_then(|at| table.input.schema.columns.get(at));
-            let id_type = id.map(|column| index_type(&column.data_type));
-            let id_type = id_type.ok_or_else(|| table.input.description.error("a director needs `id`"))?;
-            DirectorIndex { files: Vec::new(), rows: 0, id_type }
-        }
-    };
+) -> Result<(Routed, DirectorIndex, Grown)> {
+    let id = table.input.schema.id.and_then(|at| table.input.schema.columns.get(at));
+    let id_type = id.map(|column| index_type(&column.data_type));
+    let id_type = id_type.ok_or_else(|| table.input.description.error("a director needs `id`"))?;
+    let mut index = own_index(loading, table, base, id_type)?;
     let (loading, table) = (Arc::clone(loading), Arc::clone(table));
     blocking("read a director", move || {
         let (routed, ids) = route_director(&loading, &table)?;
-        let id = loading.next_file();
-        let path = loading.index_path(table.name(), id);
-        let written = write_index(&ids, &path, loading.budget.row_group(), &loading.stop)?;
-        ids.remove();
-        let record = written.map(|file| {
-            loading.count(&file);
-            index.files.push(file.path.clone());
-            index.rows += file.rows;
-            index_record(id, file)
-        });
-        Ok((routed, index, record))
+        let grown = grow(&loading, &table, &mut index, &ids)?;
+        Ok((routed, index, grown))
     })
     .await
+}
+
+/// Routes a child or companion, and takes up the ids of its orphans into an index of its own.
+async fn load_child(
+    loading: &Arc<Loading>,
+    table: &Arc<TableInput>,
+    base: Option<&Snapshot>,
+    directors: DirectorIndex,
+) -> Result<(Routed, Grown)> {
+    let mut index = own_index(loading, table, base, directors.id_type.clone())?;
+    let (loading, table) = (Arc::clone(loading), Arc::clone(table));
+    blocking("read a child", move || {
+        let (routed, orphans) = route_child(&loading, &table, &directors)?;
+        let grown = grow(&loading, &table, &mut index, &orphans)?;
+        Ok((routed, grown))
+    })
+    .await
+}
+
+/// The index that a table has before an ingest adds to it.
+fn own_index(
+    loading: &Loading,
+    table: &TableInput,
+    base: Option<&Snapshot>,
+    id_type: DataType,
+) -> Result<DirectorIndex> {
+    let kept = base.and_then(|base| base.table(table.name())).filter(|_| table.mode == CommitMode::Append);
+    match kept {
+        // A table keeps its declared case, whatever the request's.
+        Some(kept) => DirectorIndex::of(kept, &loading.index_folder(&kept.table.name), id_type),
+        None => Ok(DirectorIndex::empty(id_type)),
+    }
+}
+
+fn grow(loading: &Loading, table: &TableInput, index: &mut DirectorIndex, entries: &SpillArea) -> Result<Grown> {
+    let home = IndexHome {
+        folder: loading.index_folder(table.name()),
+        next_file: &|| loading.next_file(),
+        budget: loading.budget.row_group(),
+        stop: &loading.stop,
+    };
+    let grown = index.grow(entries, &home, Growth::default())?;
+    entries.remove();
+    Ok(grown)
 }
 
 /// Whether work per id of this director cannot be done per chunk.
@@ -273,7 +305,8 @@ async fn spans(
             return Ok(true);
         }
     }
-    let (loading, index) = (Arc::clone(loading), index.clone());
+    // What is known of the other shards stays true.
+    let (loading, index) = (Arc::clone(loading), index.grown_by(loading.transaction));
     blocking("check ids", move || index.ids_span_chunks(&loading.stop)).await
 }
 
@@ -302,12 +335,8 @@ fn existing_index(index_dir: &Path, database: &str, base: Option<&Snapshot>, dir
     let table = base.and_then(|base| base.table(director)).ok_or_else(missing)?;
     let id = table.table.columns.iter().find(|column| Some(&column.name) == table.table.id_column.as_ref());
     let id_type = id.and_then(|column| column.data_type.parse().ok()).map(|data_type| index_type(&data_type));
-    let files = || table.files.iter().filter(|file| file.kind == FileKind::DirectorIndex);
-    Ok(DirectorIndex {
-        files: files().map(|file| index_path(index_dir, database, &table.table.name, file.id)).collect(),
-        rows: files().map(|file| file.rows).sum(),
-        id_type: id_type.ok_or_else(missing)?,
-    })
+    let folder = index_folder(index_dir, database, &table.table.name);
+    DirectorIndex::of(table, &folder, id_type.ok_or_else(missing)?)
 }
 
 /// The scheme of a database that has none: as the first director's description says, or the default.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 use skyflight_catalog::{
-    CommitMode, FileId, FileKind, NewFile, PairFacts, Table, TableKind, TransactionId, Worker, index_path,
+    CommitMode, FileId, FileKind, NewFile, PairFacts, TableKind, TransactionId, Worker, index_folder,
 };
 use skyflight_sky::{ChunkId, Scheme};
 use tokio::sync::mpsc;
@@ -125,14 +125,14 @@ impl Loading {
     }
 
     /// Counts a stored file.
-    pub(crate) fn count(&self, file: &WrittenFile) {
+    pub(crate) fn count(&self, bytes: u64) {
         self.files.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(file.bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Where the index file of a director goes.
-    pub(crate) fn index_path(&self, table: &str, id: FileId) -> PathBuf {
-        index_path(&self.index_dir, &self.database, table, id)
+    /// Where the index files of a table lie.
+    pub(crate) fn index_folder(&self, table: &str) -> PathBuf {
+        index_folder(&self.index_dir, &self.database, table)
     }
 
     /// The scheme, which a partitioned table cannot do without.
@@ -148,8 +148,6 @@ impl Loading {
 pub(crate) struct TableInput {
     pub(crate) input: Input,
     pub(crate) mode: CommitMode,
-    /// The table as it is, where it exists.
-    pub(crate) existing: Option<Table>,
     pub(crate) rejects: Option<Arc<RejectsFile>>,
 }
 
@@ -302,7 +300,7 @@ async fn deliver(loading: &Loading, finished: Finished) -> Result<NewFile> {
     let sent = workers.iter().map(|worker| loading.courier.deliver(worker, &label, &file));
     futures::future::try_join_all(sent).await?;
     tokio::fs::remove_file(&file.path).await.at("remove", &file.path)?;
-    loading.count(&file);
+    loading.count(file.bytes);
     Ok(NewFile {
         id: label.id,
         chunk: label.chunk,

@@ -136,14 +136,14 @@ impl IngestRequest {
         });
         let mut tables = Vec::with_capacity(sources.len());
         for source in sources {
-            let existing = base.and_then(|base| base.table(&source.description.name)).map(|table| table.table.clone());
-            self.check_fits(source, existing.as_ref(), base)?;
+            let existing = base.and_then(|base| base.table(&source.description.name)).map(|table| &table.table);
+            self.check_fits(source, existing, base)?;
             let mut input = find_schema(&source.inputs, &source.description)?;
-            if let Some(table) = existing.as_ref().filter(|_| source.mode == CommitMode::Append) {
+            if let Some(table) = existing.filter(|_| source.mode == CommitMode::Append) {
                 adopt(&mut input.schema, table, source)?;
             }
             let own = source.description.rejects.as_deref().map(RejectsFile::create).transpose()?.map(Arc::new);
-            tables.push(TableInput { input, mode: source.mode, existing, rejects: own.or_else(|| shared.clone()) });
+            tables.push(TableInput { input, mode: source.mode, rejects: own.or_else(|| shared.clone()) });
         }
         Ok(tables)
     }

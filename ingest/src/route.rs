@@ -6,8 +6,10 @@ mod pairs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt64Type};
+use parking_lot::Mutex;
 use skyflight_catalog::{PairFacts, TableKind};
 use skyflight_sky::{ChunkId, Degrees, DensityMap, Position, Scheme};
 
@@ -42,7 +44,7 @@ pub(crate) fn count_positions(
     };
     let wrap_ra = table.input.description.position.as_ref().is_some_and(|position| position.wrap_ra);
     // One map for all threads: adding a batch takes less time than reading it.
-    let density = parking_lot::Mutex::new(DensityMap::new(order)?);
+    let density = Mutex::new(DensityMap::new(order)?);
     share_out(
         "count positions",
         threads,
@@ -126,14 +128,18 @@ pub(crate) fn route_replicated(loading: &Loading, table: &TableInput) -> Result<
     Ok(Routed::whole(area, bad.count.load(Ordering::Relaxed)))
 }
 
-/// Routes the rows of a child or companion to the chunks of their directors.
-pub(crate) fn route_child(loading: &Loading, table: &TableInput, index: &DirectorIndex) -> Result<Routed> {
+/// Routes the rows of a child or companion to the chunks of their directors. Gives the runs of an index too, of the
+/// ids that no director row has.
+pub(crate) fn route_child(loading: &Loading, table: &TableInput, index: &DirectorIndex) -> Result<(Routed, SpillArea)> {
     let (starts, lowest) = index.parts(part_rows(loading, index), &loading.stop)?;
-    let child = ChildRoutes::new(loading, table, index, lowest)?;
+    let folder = loading.staging.join(format!("{}.orphans", table.name()));
+    let unknown = SpillArea::create(folder, index_schema(&index.id_type))?;
+    let child = ChildRoutes::new(loading, table, index, lowest, &unknown)?;
     let area = chunk_area(loading, &table.input.schema)?;
     let rejected = route_by_index(loading, table, index, &starts, &child, &area)?;
     let orphans = child.orphans.load(Ordering::Relaxed);
-    Ok(Routed { area, orphans, incomplete: orphans, pairs: PairFacts::default(), rejected })
+    child.unknown.into_inner().flush()?;
+    Ok((Routed { area, orphans, incomplete: orphans, pairs: PairFacts::default(), rejected }, unknown))
 }
 
 /// What becomes of rows once the part of an index that may know their ids is in memory.
@@ -283,6 +289,8 @@ struct ChildRoutes<'a> {
     /// Where orphans without a position go.
     refuge: Place,
     orphans: AtomicU64,
+    /// Orphans that have an id, for an index of their own. They are few, so one thread at a time is enough.
+    unknown: Mutex<IndexBuffer<'a>>,
 }
 
 impl<'a> ChildRoutes<'a> {
@@ -291,10 +299,12 @@ impl<'a> ChildRoutes<'a> {
         table: &'a TableInput,
         index: &'a DirectorIndex,
         lowest: Option<Place>,
+        unknown: &'a SpillArea,
     ) -> Result<ChildRoutes<'a>> {
         let scheme = loading.scheme()?.as_ref();
         let key = KeyColumn::new(table, table.input.schema.director_key, index)?;
-        Ok(ChildRoutes { table, scheme, key, refuge: refuge(scheme, lowest), orphans: AtomicU64::new(0) })
+        let unknown = Mutex::new(IndexBuffer::new(unknown, 0, loading.budget.index()));
+        Ok(ChildRoutes { table, scheme, key, refuge: refuge(scheme, lowest), orphans: AtomicU64::new(0), unknown })
     }
 }
 
@@ -311,13 +321,14 @@ impl ByIndex for ChildRoutes<'_> {
         rows: &RecordBatch,
         numbers: UInt64Array,
     ) -> Result<()> {
-        let ids = self.ids(rows)?;
-        let ids = IdColumn::new(&ids)?;
+        let id_array = self.ids(rows)?;
+        let ids = IdColumn::new(&id_array)?;
         let positions = own_positions(&self.table.input.schema, rows)?;
         let once_each = self.table.input.schema.kind == TableKind::Companion;
         let mut places = Vec::with_capacity(rows.num_rows());
         let mut hint = 0;
         let mut orphans = 0;
+        let mut unknown: Vec<u32> = Vec::new();
         for row in 0..rows.num_rows() {
             let own = positions.get(row).copied().flatten();
             let id = ids.get(row);
@@ -330,11 +341,16 @@ impl ByIndex for ChildRoutes<'_> {
                 (Some(place), Some(own)) => Place { healpix29: own.healpix29(), ..place },
                 (None, own) => {
                     orphans += 1;
+                    unknown.extend(id_array.is_valid(row).then_some(row as u32));
                     own.map_or(self.refuge, |own| locate(self.scheme, own))
                 }
             });
         }
         self.orphans.fetch_add(orphans, Ordering::Relaxed);
+        if !unknown.is_empty() {
+            let lying: Vec<Place> = unknown.iter().filter_map(|row| places.get(*row as usize).copied()).collect();
+            self.unknown.lock().add(&take(&id_array, &UInt32Array::from(unknown), None)?, &lying)?;
+        }
         let placed = Placed::children(places, self.scheme.sub_chunk_first());
         router.add(placed.spill(area, rows, numbers)?, placed.routes)
     }

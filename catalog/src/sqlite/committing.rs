@@ -11,7 +11,7 @@ use crate::commit::{Commit, CommitMode, NewFile, NewTable, TableCommit};
 use crate::error::{CatalogError, Result};
 use crate::ids::{DatabaseId, SnapshotId, TableId, TransactionId};
 use crate::names;
-use crate::records::{Database, Table, TableFacts};
+use crate::records::{Database, FileKind, Table, TableFacts};
 
 // Rows of one INSERT: ten values each stay far below SQLite's 32,766 and PostgreSQL's 65,535 parameters.
 const ROWS_PER_INSERT: usize = 500;
@@ -141,6 +141,7 @@ async fn write_table(
         }
         (Some(old), CommitMode::Append) => {
             end(write, End::Facts, old.id, snapshot).await?;
+            end_index_files(write, old.id, snapshot, commit).await?;
             old.id
         }
         (Some(old), CommitMode::Replace) => {
@@ -174,6 +175,45 @@ async fn end(write: &mut SqliteConnection, what: End, table: TableId, snapshot: 
         End::Files => "UPDATE files SET until_snapshot = $2 WHERE table_id = $1 AND until_snapshot IS NULL",
     };
     sqlx::query(statement).bind(table.0).bind(snapshot.0).execute(write).await?;
+    Ok(())
+}
+
+/// Ends the index files that new ones take the place of. An entry lost is a row that is never found again.
+async fn end_index_files(
+    write: &mut SqliteConnection,
+    table: TableId,
+    snapshot: SnapshotId,
+    commit: &TableCommit,
+) -> Result<()> {
+    let mut ended_rows = 0;
+    for file in &commit.ended {
+        let rows: Option<i64> = sqlx::query_scalar(
+            "UPDATE files SET until_snapshot = $3 \
+             WHERE id = $1 AND table_id = $2 AND kind = $4 AND until_snapshot IS NULL RETURNING row_count",
+        )
+        .bind(file.0)
+        .bind(table.0)
+        .bind(snapshot.0)
+        .bind(FileKind::DirectorIndex.as_str())
+        .fetch_optional(&mut *write)
+        .await?;
+        let Some(rows) = rows else {
+            return Err(CatalogError::Invalid(format!(
+                "file {file} is no index file that table \"{}\" has now; end each of those that are replaced once",
+                commit.table.name
+            )));
+        };
+        ended_rows += rows.unsigned_abs();
+    }
+    let new = commit.files.iter().filter(|file| file.kind == FileKind::DirectorIndex).map(|file| file.rows);
+    let new_rows: u64 = new.sum();
+    if new_rows < ended_rows {
+        return Err(CatalogError::Invalid(format!(
+            "the index of table \"{}\" would lose {} entries; write all entries of the files that end again",
+            commit.table.name,
+            ended_rows - new_rows
+        )));
+    }
     Ok(())
 }
 

@@ -154,6 +154,38 @@ async fn several_files_are_written_by_one_commit_in_more_than_one_batch() {
 }
 
 #[tokio::test]
+async fn index_files_end_with_the_commit_that_replaces_them_and_old_snapshots_keep_theirs() {
+    let disk = OnDisk::new();
+    let store = disk.open().await;
+    let database = store.create_database("dr1", None).await.unwrap();
+    let mut snapshots = Vec::new();
+    let mut index = Vec::new();
+    for n in 0..3_u32 {
+        let opened = store.open_transaction(database.id, &this_process()).await.unwrap();
+        let mut new = files(opened.id, 0, &[u64::from(n), 0]);
+        new[1].kind = FileKind::DirectorIndex;
+        new[1].workers.clear();
+        new[1].rows = 10 * (u64::from(n) + 1);
+        let mut commit = write(object(), CommitMode::Append, 10 * (u64::from(n) + 1), new);
+        // The third ends the first two, whose entries it has.
+        commit.ended = if n == 2 { index.clone() } else { Vec::new() };
+        index.push(commit.files[1].id);
+        snapshots
+            .push(store.commit(opened.id, Commit { scheme: Some(stripes()), tables: vec![commit] }).await.unwrap());
+    }
+    for store in [store, disk.open().await] {
+        let expected = [vec![index[0]], vec![index[0], index[1]], vec![index[2]]];
+        for (id, expected) in snapshots.iter().zip(expected) {
+            let snapshot = store.snapshot(*id).await.unwrap();
+            let files = &snapshot.table("object").unwrap().files;
+            let found: Vec<_> =
+                files.iter().filter(|file| file.kind == FileKind::DirectorIndex).map(|f| f.id).collect();
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_commit_that_fails_in_the_middle_leaves_the_previous_snapshot_and_no_rows() {
     let disk = OnDisk::new();
     let store = disk.open().await;

@@ -133,7 +133,7 @@ pub(crate) fn facts(rows: u64) -> TableFacts {
 }
 
 pub(crate) fn write(table: NewTable, mode: CommitMode, rows: u64, files: Vec<NewFile>) -> TableCommit {
-    TableCommit { table, mode, facts: facts(rows), files }
+    TableCommit { table, mode, facts: facts(rows), files, ended: Vec::new() }
 }
 
 /// Commits one table into the database of that name, as a whole ingest would.

@@ -104,6 +104,42 @@ async fn facts_that_the_files_contradict() {
 }
 
 #[tokio::test]
+async fn files_ended_that_are_no_index_files_or_hold_more() {
+    let ending = |mode: CommitMode, rows: u64, ended: fn(FileId) -> Vec<FileId>, index_rows: u64| async move {
+        let store = SqliteStore::in_memory().await.unwrap();
+        let database = store.create_database("dr1", None).await.unwrap();
+        let commit_with = |id: TransactionId, rows: u64, index_rows: u64| {
+            let mut all = files(id, 0, &[1, 0]);
+            all[1].kind = FileKind::DirectorIndex;
+            all[1].rows = index_rows;
+            write(object(), CommitMode::Append, rows, all)
+        };
+        let first = store.open_transaction(database.id, &this_process()).await.unwrap();
+        let tables = vec![commit_with(first.id, 10, 10)];
+        let before = store.commit(first.id, Commit { scheme: Some(stripes()), tables }).await.unwrap();
+        let second = store.open_transaction(database.id, &this_process()).await.unwrap();
+        let mut commit = commit_with(second.id, rows, index_rows);
+        (commit.mode, commit.ended) = (mode, ended(FileId::new(first.id, 1)));
+        let refused = store.commit(second.id, Commit { scheme: None, tables: vec![commit] }).await;
+        let current = store.current_snapshot(database.id).await.unwrap();
+        assert_eq!(refused.is_err(), current == Some(before));
+        // What was refused has ended nothing.
+        let snapshot = store.snapshot(before).await.unwrap();
+        assert_eq!(snapshot.table("object").unwrap().files.len(), 2);
+        refused.map_err(|error| error.to_string())
+    };
+    assert!(ending(CommitMode::Append, 20, |index| vec![index], 20).await.is_ok());
+    let text = ending(CommitMode::Append, 20, |index| vec![index], 9).await.unwrap_err();
+    assert!(text.contains("would lose 1 entries"), "{text}");
+    let text = ending(CommitMode::Append, 20, |index| vec![index, index], 20).await.unwrap_err();
+    assert!(text.contains("is no index file that table \"Object\" has now"), "{text}");
+    let text = ending(CommitMode::Append, 20, |index| vec![FileId(index.0 - 1)], 20).await.unwrap_err();
+    assert!(text.contains("is no index file"), "{text}");
+    let text = ending(CommitMode::Replace, 10, |index| vec![index], 10).await.unwrap_err();
+    assert!(text.contains("keeps no files"), "{text}");
+}
+
+#[tokio::test]
 async fn rows_for_a_table_of_another_shape() {
     type Change = fn(&mut skyflight_catalog::NewTable);
     let changes: [(Change, &str); 6] = [

@@ -10,6 +10,7 @@ mod pairs;
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
@@ -54,6 +55,8 @@ pub(crate) struct Marked {
     pub(crate) plan: LogicalPlan,
     /// Why what could have been local is not, from the top down.
     pub(crate) not_local: Vec<String>,
+    /// What was asked before the plan was made.
+    pub(crate) asked: Vec<String>,
 }
 
 /// Wraps every maximal local sub-plan, also inside sub-queries.
@@ -77,7 +80,7 @@ pub(crate) fn mark_local(plan: LogicalPlan) -> PlanResult<Marked> {
             }
         }
     });
-    Ok(Marked { plan: marked?.data, not_local })
+    Ok(Marked { plan: marked?.data, not_local, asked: Vec::new() })
 }
 
 /// Only nodes that can be local are tried; a scan below is found on the way down.
@@ -245,7 +248,7 @@ fn prove_table(scan: &TableScan, table: Arc<SkyTable>) -> Proof<Local> {
 }
 
 /// The catalog table behind a provider, where it is one of ours.
-fn sky_table(provider: &Arc<dyn TableProvider>) -> Option<Arc<SkyTable>> {
+pub(crate) fn sky_table(provider: &Arc<dyn TableProvider>) -> Option<Arc<SkyTable>> {
     let any: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(provider) as _;
     any.downcast::<SkyTable>().ok()
 }
@@ -289,18 +292,19 @@ pub(crate) fn origin_of(expr: &Expr, schema: &DFSchema, columns: &[Option<Origin
         Expr::Column(column) => columns.get(index_of(schema, column)?).copied().flatten(),
         Expr::Alias(alias) => origin_of(&alias.expr, schema, columns),
         Expr::Cast(cast) => {
-            // Widening keeps the value; anything else may not.
-            use datafusion::arrow::datatypes::DataType::{Float32, Float64, Int8, Int16, Int32, Int64};
             use datafusion::logical_expr::ExprSchemable;
             let from = cast.expr.get_type(schema).ok()?;
-            let widens = matches!(
-                (&from, cast.field.data_type()),
-                (Float32, Float64) | (Int8 | Int16 | Int32, Int64) | (Int8 | Int16, Int32)
-            ) || &from == cast.field.data_type();
-            widens.then(|| origin_of(&cast.expr, schema, columns)).flatten()
+            widens(&from, cast.field.data_type()).then(|| origin_of(&cast.expr, schema, columns)).flatten()
         }
         _ => None,
     }
+}
+
+/// True of a cast that keeps every value; any other may not.
+pub(crate) fn widens(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Float32, Float64, Int8, Int16, Int32, Int64};
+    let wider = matches!((from, to), (Float32, Float64) | (Int8 | Int16 | Int32, Int64) | (Int8 | Int16, Int32));
+    wider || from == to
 }
 
 fn index_of(schema: &DFSchema, column: &Column) -> Option<usize> {
@@ -425,6 +429,11 @@ fn joined_on_key(join: &Join, left: &Local, right: &Local) -> Proof<()> {
         }
     }
     Err(NotLocal(reason))
+}
+
+/// Whether rows of `a` and `b` with the same key always lie in the same chunk.
+pub(crate) fn lie_together(a: &SkyTable, b: &SkyTable) -> bool {
+    co_located(a, b).is_ok()
 }
 
 /// Proves that rows of `a` and `b` with the same key always lie in the same chunk.

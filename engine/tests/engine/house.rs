@@ -111,6 +111,7 @@ impl House {
                 }
             }
             commits.push(TableCommit {
+                ended: Vec::new(),
                 table: table.new.clone(),
                 mode: CommitMode::Append,
                 facts: table.facts,

@@ -25,6 +25,20 @@ pub(crate) enum Id<'a> {
     Text(Cow<'a, str>),
 }
 
+/// A file's statistics hold shorter text as it is; longer text may be cut there.
+const EXACT_TEXT_BYTES: usize = 60;
+
+impl Id<'static> {
+    /// An id as the statistics of a file spell it; `None` where they may not tell it exactly.
+    pub(crate) fn parse(text: &str, id_type: &DataType) -> Option<Id<'static>> {
+        match id_type {
+            DataType::Utf8 => (text.len() < EXACT_TEXT_BYTES).then(|| Id::Text(Cow::Owned(text.to_owned()))),
+            DataType::UInt64 => text.parse().ok().map(Id::Unsigned),
+            _ => text.parse().ok().map(Id::Signed),
+        }
+    }
+}
+
 impl Id<'_> {
     pub(crate) fn into_owned(self) -> Id<'static> {
         match self {
@@ -61,6 +75,24 @@ impl<'a> IdColumn<'a> {
             DataType::UInt64 => Ok(IdColumn::Unsigned(column.as_primitive::<UInt64Type>())),
             DataType::Utf8 => Ok(IdColumn::Text(column.as_string::<i32>())),
             other => Err(IngestError::Request(format!("ids are integers or strings, not {other}"))),
+        }
+    }
+
+    /// Of a column in order, the first row whose id is not below another.
+    pub(crate) fn first_from(&self, id: &Id<'_>) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.get(middle).is_some_and(|here| here < *id) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            IdColumn::Signed(ids) => ids.len(),
+            IdColumn::Unsigned(ids) => ids.len(),
+            IdColumn::Text(ids) => ids.len(),
         }
     }
 

@@ -1,10 +1,17 @@
 //! Where each director row lies, by its id: written while a director is loaded, read to place its children.
 //!
-//! The index of a director is one or more Parquet files, one of each ingest, with the columns `id`, `chunk`,
-//! `sub_chunk` and `_healpix_29`, sorted by all four. An id may occur more than once.
+//! The index of a director is Parquet files with the columns `id`, `chunk`, `sub_chunk` and `_healpix_29`, sorted by
+//! all four. An id may occur more than once. The files lie in shards of ids that do not overlap (`shards`), and are
+//! merged as they become many (`grow`). A child has an index too, of those of its rows that lie where no director
+//! row with their id does.
 
+mod grow;
 mod ids;
 mod lookup;
+mod shards;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,15 +22,18 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use skyflight_catalog::{ChunkFile, FileKind, TableSnapshot, TransactionId};
 use skyflight_sky::ChunkId;
 
+pub(crate) use grow::{Grown, IndexHome};
 pub(crate) use ids::{Id, IdColumn, index_type};
 pub(crate) use lookup::{Lookup, Place, bytes_per_id};
+pub(crate) use shards::Growth;
+use shards::{IndexFile, Shard, arrange};
 
-use crate::chunk_file::{ChunkFileWriter, FileLayout, WrittenFile};
-use crate::error::{IngestError, IoContext, Result};
+use crate::error::{IngestError, Result};
 use crate::input::BATCH_ROWS;
-use crate::merge::{Sorted, merge_runs, merge_sorted};
+use crate::merge::{Sorted, merge_sorted};
 use crate::schema::HEALPIX_COLUMN;
 use crate::spill::{Destination, RunWriter, SpillArea};
 use crate::threads::Stop;
@@ -33,7 +43,7 @@ use crate::types::convert;
 const SORT_KEYS: [usize; 4] = [0, 1, 2, 3];
 
 /// The one destination of index runs.
-const INDEX: Destination = Destination { chunk: ChunkId(0), kind: skyflight_catalog::FileKind::DirectorIndex };
+const INDEX: Destination = Destination { chunk: ChunkId(0), kind: FileKind::DirectorIndex };
 
 /// The columns of an index of ids of a type.
 pub(crate) fn index_schema(id_type: &DataType) -> SchemaRef {
@@ -100,51 +110,34 @@ impl<'a> IndexBuffer<'a> {
     }
 }
 
-/// Merges the runs of an area into one index file; durable when this returns. None when there are no rows.
-pub(crate) fn write_index(area: &SpillArea, path: &Path, budget: usize, stop: &Stop) -> Result<Option<WrittenFile>> {
-    let Some(runs) = area.take_runs().remove(&INDEX) else { return Ok(None) };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).at("create", folder)?;
-    let layout = FileLayout::new(Arc::clone(area.schema()), vec!["id".to_owned()], Vec::new(), Some("id".to_owned()));
-    let rows = runs.iter().map(|run| run.rows).sum();
-    let temporary = path.with_extension("parquet.tmp");
-    let mut writer = ChunkFileWriter::create(&layout, temporary.clone(), rows, budget)?;
-    merge_runs(area, runs, &SORT_KEYS, BATCH_ROWS, stop, &mut |batch| writer.write(&batch))?;
-    let written = writer.finish(true)?;
-    std::fs::rename(&temporary, path).at("rename", &temporary)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).at("sync", folder)?;
-    Ok(Some(WrittenFile { path: path.to_owned(), ..written }))
-}
-
-/// The files of a director's index.
+/// The index of a director: shards in the order of their ids.
 #[derive(Clone, Debug)]
 pub(crate) struct DirectorIndex {
-    pub(crate) files: Vec<PathBuf>,
-    /// Entries in all files together.
-    pub(crate) rows: u64,
+    shards: Vec<Shard>,
     pub(crate) id_type: DataType,
 }
 
 impl DirectorIndex {
-    fn sources(&self) -> Result<Vec<Sorted<'static>>> {
-        let open = |path: &PathBuf| -> Result<Sorted<'static>> {
-            let lost =
-                |reason: String| IngestError::Input { file: path.clone(), reason: format!("director index {reason}") };
-            let file = File::open(path).map_err(|error| lost(format!("cannot be opened: {error}")))?;
-            let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
-            if builder.schema().fields() != index_schema(&self.id_type).fields() {
-                return Err(lost("has other columns than expected".to_owned()));
-            }
-            let reader = builder.with_batch_size(BATCH_ROWS).build()?;
-            Ok(Box::new(reader.map(|batch| batch.map_err(Into::into))))
-        };
-        self.files.iter().map(open).collect()
+    pub(crate) fn empty(id_type: DataType) -> DirectorIndex {
+        DirectorIndex { shards: Vec::new(), id_type }
+    }
+
+    /// The index that a table has on a snapshot.
+    pub(crate) fn of(table: &TableSnapshot, folder: &Path, id_type: DataType) -> Result<DirectorIndex> {
+        let records = table.files.iter().filter(|file| file.kind == FileKind::DirectorIndex);
+        let files = records.map(|record| existing(record, folder, &id_type)).collect::<Result<Vec<_>>>()?;
+        Ok(DirectorIndex { shards: arrange(files, Growth::default()), id_type })
+    }
+
+    /// The shards that have entries of a transaction.
+    pub(crate) fn grown_by(&self, transaction: TransactionId) -> DirectorIndex {
+        let grown = |shard: &&Shard| shard.files.iter().any(|file| file.id.transaction() == transaction);
+        DirectorIndex { shards: self.shards.iter().filter(grown).cloned().collect(), id_type: self.id_type.clone() }
     }
 
     /// Gives every entry in order.
     fn each(&self, stop: &Stop, take: &mut dyn FnMut(Id<'_>, Place) -> Result<()>) -> Result<()> {
-        let schema = index_schema(&self.id_type);
-        merge_sorted(self.sources()?, &schema, &SORT_KEYS, BATCH_ROWS, stop, &mut |batch| {
+        let mut take_all = |batch: RecordBatch| -> Result<()> {
             let ids = IdColumn::new(batch.column(0))?;
             let chunks = batch.column(1).as_primitive::<UInt64Type>();
             let sub_chunks = batch.column(2).as_primitive::<UInt32Type>();
@@ -159,7 +152,8 @@ impl DirectorIndex {
                 take(id, place)?;
             }
             Ok(())
-        })
+        };
+        self.shards.iter().try_for_each(|shard| merged(shard, &self.id_type, stop, &mut take_all))
     }
 
     /// Whether an id lies in two chunks.
@@ -219,4 +213,68 @@ impl DirectorIndex {
         // The last part, and parts of an empty index.
         take(part, lookup)
     }
+}
+
+/// A file of an earlier ingest. Where the catalog does not tell its ids exactly, the file does.
+fn existing(record: &ChunkFile, folder: &Path, id_type: &DataType) -> Result<IndexFile> {
+    let path = folder.join(format!("{}.parquet", record.id));
+    let told = record.statistics.iter().find(|statistics| statistics.column == "id");
+    let told = told.and_then(|ids| Id::parse(&ids.min, id_type).zip(Id::parse(&ids.max, id_type)));
+    let (least, greatest) = match told {
+        Some(ends) => ends,
+        None => ends(&path, id_type, record.rows)?,
+    };
+    Ok(IndexFile { id: record.id, path, rows: record.rows, least, greatest, new: None })
+}
+
+/// The first and the last id of a file.
+fn ends(path: &Path, id_type: &DataType, rows: u64) -> Result<(Id<'static>, Id<'static>)> {
+    let id = |row: u64| -> Result<Id<'static>> {
+        let builder = open(path, id_type)?.with_offset(usize::try_from(row).unwrap_or(usize::MAX)).with_limit(1);
+        for batch in builder.build()? {
+            let batch = batch?;
+            if let Some(id) = IdColumn::new(batch.column(0))?.get(0) {
+                return Ok(id.into_owned());
+            }
+        }
+        Err(lost(path, "has fewer entries than the catalog says"))
+    };
+    Ok((id(0)?, id(rows.saturating_sub(1))?))
+}
+
+fn open(path: &Path, id_type: &DataType) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path).map_err(|error| lost(path, &format!("cannot be opened: {error}")))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    if builder.schema().fields() != index_schema(id_type).fields() {
+        return Err(lost(path, "has other columns than expected"));
+    }
+    Ok(builder)
+}
+
+fn lost(path: &Path, reason: &str) -> IngestError {
+    IngestError::Input { file: path.to_owned(), reason: format!("director index {reason}") }
+}
+
+/// Gives the entries of a shard in order, with the memory of one batch of each run.
+fn merged(
+    shard: &Shard,
+    id_type: &DataType,
+    stop: &Stop,
+    take: &mut dyn FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let sources = shard.sequences().into_iter().map(|files| in_sequence(&files, id_type)).collect();
+    merge_sorted(sources, &index_schema(id_type), &SORT_KEYS, BATCH_ROWS, stop, take)
+}
+
+/// The entries of files that follow one another; each is opened when the one before has ended.
+fn in_sequence(files: &[&IndexFile], id_type: &DataType) -> Sorted<'static> {
+    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+    let id_type = id_type.clone();
+    Box::new(paths.into_iter().flat_map(move |path| -> Sorted<'static> {
+        let reader = open(&path, &id_type).and_then(|builder| Ok(builder.with_batch_size(BATCH_ROWS).build()?));
+        match reader {
+            Ok(reader) => Box::new(reader.map(|batch| batch.map_err(Into::into))),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }))
 }

@@ -5,6 +5,7 @@
 mod children;
 mod directors;
 mod failures;
+mod index;
 mod memory;
 mod pairs;
 mod real_catalogs;

@@ -108,6 +108,7 @@ impl TestCoordinator {
             scheme: Some(skyflight_sky::SchemeSpec::Stripes { stripes: 18, sub_stripes: 10, overlap_deg: 0.01 }),
             tables: vec![
                 TableCommit {
+                    ended: Vec::new(),
                     table: NewTable {
                         name: "Object".into(),
                         kind: TableKind::Director,
@@ -132,6 +133,7 @@ impl TestCoordinator {
                     files: Vec::new(),
                 },
                 TableCommit {
+                    ended: Vec::new(),
                     table: NewTable {
                         name: "Source".into(),
                         kind: TableKind::Child,
@@ -154,6 +156,7 @@ impl TestCoordinator {
                     files: Vec::new(),
                 },
                 TableCommit {
+                    ended: Vec::new(),
                     table: NewTable {
                         name: "Filter_Names".into(),
                         kind: TableKind::Replicated,

@@ -68,7 +68,7 @@ impl TableWriter for InMemory {
             UploadMode::Append => CommitMode::Append,
             UploadMode::Replace => CommitMode::Replace,
         };
-        let commit = TableCommit { table, mode, facts: TableFacts::default(), files: Vec::new() };
+        let commit = TableCommit { table, mode, facts: TableFacts::default(), files: Vec::new(), ended: Vec::new() };
         self.store.commit(transaction.id, Commit { scheme: None, tables: vec![commit] }).await?;
         let count = rows.num_rows() as u64;
         self.written.lock().push((upload, rows));

@@ -53,6 +53,7 @@ async fn coordinator(texts: Vec<String>, fails: bool) -> (TestCoordinator, Arc<C
     let transaction = store.open_transaction(database.id, &owner).await.unwrap().id;
     let rows = texts.len() as u64;
     let table = TableCommit {
+        ended: Vec::new(),
         table: NewTable {
             name: "Band".into(),
             kind: TableKind::Replicated,

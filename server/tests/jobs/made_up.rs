@@ -202,6 +202,7 @@ pub(crate) async fn sky() -> Arc<dyn CatalogStore> {
         workers: vec![WorkerId::from("w1")],
     };
     let table = TableCommit {
+        ended: Vec::new(),
         table: NewTable {
             name: "Object".into(),
             kind: TableKind::Director,

@@ -139,7 +139,7 @@ impl Sky {
             self.files.push((name.into(), *chunk, id.0, content, rows.num_rows() as u64));
         }
         let facts = TableFacts { rows: files.iter().map(|f| f.rows).sum(), ..TableFacts::default() };
-        self.tables.push(TableCommit { table, mode: CommitMode::Replace, facts, files });
+        self.tables.push(TableCommit { table, mode: CommitMode::Replace, facts, files, ended: Vec::new() });
     }
 
     /// Sends every file to the worker.

@@ -72,6 +72,32 @@ SHUFFLED = {
         "FROM {d}.Source"
     ),
     "window over all": "SELECT sourceId, row_number() OVER (ORDER BY sourceId, taken NULLS LAST, flux NULLS LAST) AS r FROM {d}.Source",
+    "near": (
+        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) GROUP BY kind"
+    ),
+    "near, rows": (
+        "SELECT o.objectId, s.sourceId, o.mag, s.flux FROM {d}.Object o JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.2 AND s.flux > 10"
+    ),
+    "near, left join": (
+        "SELECT o.objectId, s.sourceId FROM {d}.Object o LEFT JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.05 AND s.flux > 100"
+    ),
+    "near, right join": "SELECT o.objectId, s.sourceId FROM {d}.Source s RIGHT JOIN {d}.Object o ON separation(o.ra, o.dec, s.ra, s.dec) < 1.5",
+    "near, semi join": (
+        "SELECT objectId FROM {d}.Object o WHERE EXISTS "
+        "(SELECT 1 FROM {d}.Source s WHERE separation(o.ra, o.dec, s.ra, s.dec) < 0.1 AND s.flux > 50)"
+    ),
+    "near, anti join": (
+        "SELECT sourceId FROM {d}.Source s WHERE NOT EXISTS "
+        "(SELECT 1 FROM {d}.Object o WHERE separation(o.ra, o.dec, s.ra, s.dec) < 0.1 AND o.mag < 18)"
+    ),
+    "near, of two databases": "SELECT a.objectId, b.objectId AS other FROM cells.Object a JOIN striped.Object b ON separation(a.ra, a.dec, b.ra, b.dec) < 0.1",
+    "near, the first two of each": (
+        "SELECT objectId, sourceId FROM (SELECT o.objectId, s.sourceId, row_number() OVER (PARTITION BY o.objectId "
+        "ORDER BY s.sourceId) AS k FROM {d}.Object o JOIN {d}.Source s ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) x WHERE k <= 2"
+    ),
     "union": "SELECT visit, flags FROM {d}.Source UNION SELECT visit, flags FROM {d}.ForcedSource",
     "union all of groups": (
         "SELECT 'source' AS what, visit, count(*) AS n FROM {d}.Source GROUP BY visit "
@@ -105,9 +131,13 @@ MERGED = {
         "SELECT visit, count(*) AS n FROM {d}.Source WHERE flux > (SELECT avg(flux) FROM {d}.Source) GROUP BY visit", "cannot be divided",
     ),
     "cross join": ("SELECT count(*) AS n FROM {d}.Filter f CROSS JOIN {d}.Object o", "nothing in it"),
-    "near": (
-        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o JOIN {d}.Source s ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) GROUP BY kind",
-        "cannot be divided",
+    "near, a radius for each row": (
+        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < o.epochs / 100.0) GROUP BY kind", "cannot be divided",
+    ),
+    "near, all rows of both sides": (
+        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o FULL JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) GROUP BY kind", "cannot be divided",
     ),
 }  # fmt: skip
 

@@ -18,6 +18,8 @@ use datafusion::prelude::SessionConfig;
 
 use super::{ShuffleConfig, ShuffleMode};
 use crate::plan::dispatch::ChunkDispatchExec;
+use crate::plan::planner::DivideByCell;
+use crate::spherical::SphericalJoinExec;
 
 /// Where the rows of a query meet, and why.
 #[derive(Debug)]
@@ -98,6 +100,9 @@ fn meeting(node: &dyn ExecutionPlan) -> Option<&'static str> {
     if node.is::<HashJoinExec>() || node.is::<SortMergeJoinExec>() {
         return Some("a join");
     }
+    if node.downcast_ref::<SphericalJoinExec>().is_some_and(SphericalJoinExec::can_be_by_cell) {
+        return Some("a join by separation");
+    }
     if node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>() {
         return Some("a window");
     }
@@ -160,6 +165,7 @@ fn smaller_join_side(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<u64>> {
 pub(crate) fn planning_config(config: SessionConfig, shuffled: &Shuffled, partitions: usize) -> SessionConfig {
     config
         .with_target_partitions(partitions.max(2))
+        .with_extension(Arc::new(DivideByCell))
         // Filters that a join makes while it runs do not reach other processes.
         .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
         // Rows of different keys may run anywhere, and a side collected whole only on the coordinator.

@@ -41,6 +41,8 @@ use crate::dispatch::{ChunkList, EncodedFragment};
 use crate::plan::codec::encode_fragment;
 use crate::plan::dispatch::ChunkDispatchExec;
 use crate::plan::fold::holds_subquery;
+use crate::spherical::SphericalJoinExec;
+use crate::spherical::cells::CellsExec;
 
 /// The leaves of a merge plan, in an order that is the same for the same plan.
 pub(super) fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<dyn ExecutionPlan>>> {
@@ -218,6 +220,7 @@ fn divides(node: &Arc<dyn ExecutionPlan>) -> bool {
     let by_row = node.is::<FilterExec>()
         || node.is::<ProjectionExec>()
         || node.is::<UnionExec>()
+        || node.is::<CellsExec>()
         || node.is::<CooperativeExec>();
     // One partition at a time, with something above that makes one of the partitions' answers.
     let by_partition = node.is::<LocalLimitExec>()
@@ -225,6 +228,7 @@ fn divides(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.downcast_ref::<AggregateExec>().is_some_and(|a| *a.mode() == AggregateMode::Partial);
     // One key at a time.
     let by_key = node.is::<InterleaveExec>()
+        || node.downcast_ref::<SphericalJoinExec>().is_some_and(|join| join.spec().by_cell)
         || node.is::<SortMergeJoinExec>()
         || node.is::<WindowAggExec>()
         || node.is::<BoundedWindowAggExec>()

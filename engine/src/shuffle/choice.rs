@@ -94,8 +94,12 @@ pub(crate) fn choose(
 /// Where rows from all chunks meet in numbers, in words.
 fn meeting(node: &dyn ExecutionPlan) -> Option<&'static str> {
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        let meets = *aggregate.mode() != AggregateMode::Partial && !aggregate.group_expr().is_empty();
-        return meets.then_some("a GROUP BY or DISTINCT");
+        if *aggregate.mode() == AggregateMode::Partial {
+            return None;
+        }
+        // Of all rows the values are held that are different.
+        let distinct = aggregate.aggr_expr().iter().any(|function| function.is_distinct());
+        return (distinct || !aggregate.group_expr().is_empty()).then_some("a GROUP BY or DISTINCT");
     }
     if node.is::<HashJoinExec>() || node.is::<SortMergeJoinExec>() {
         return Some("a join");
@@ -162,7 +166,7 @@ fn smaller_join_side(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<u64>> {
 }
 
 /// The configuration in which a query is planned that is to be shuffled.
-pub(crate) fn planning_config(config: SessionConfig, shuffled: &Shuffled, partitions: usize) -> SessionConfig {
+pub(super) fn planning_config(config: SessionConfig, shuffled: &Shuffled, partitions: usize) -> SessionConfig {
     config
         .with_target_partitions(partitions.max(2))
         .with_extension(Arc::new(DivideByCell))

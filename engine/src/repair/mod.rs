@@ -6,6 +6,7 @@
 mod empty_union;
 mod exists_value;
 mod in_subquery;
+mod lateral;
 mod multiset;
 mod offset;
 mod push_down;
@@ -21,6 +22,7 @@ use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 use empty_union::KeepNames;
 use exists_value::JoinForValue;
 use in_subquery::InSubqueryRule;
+use lateral::LateralLimitRule;
 use multiset::MultisetRule;
 use offset::OffsetRule;
 use push_down::KeepAboveTotals;
@@ -37,6 +39,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(MultisetRule),
         Arc::new(InSubqueryRule),
         Arc::new(SetComparisonRule),
+        Arc::new(LateralLimitRule),
         Arc::new(WindowKeysRule),
     ]
 }

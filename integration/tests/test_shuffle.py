@@ -117,7 +117,7 @@ SHUFFLED = {
         "SELECT o.objectId, s.sourceId FROM {d}.Object o LEFT JOIN {d}.Source s "
         "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.05 AND s.flux > 100"
     ),
-    "near, right join": "SELECT o.objectId, s.sourceId FROM {d}.Source s RIGHT JOIN {d}.Object o ON separation(o.ra, o.dec, s.ra, s.dec) < 1.5",
+    "near, right join": "SELECT o.objectId, s.sourceId FROM {d}.Source s RIGHT JOIN {d}.Object o ON separation(o.ra, o.dec, s.ra, s.dec) < 0.7",
     "near, semi join": (
         "SELECT objectId FROM {d}.Object o WHERE EXISTS "
         "(SELECT 1 FROM {d}.Source s WHERE separation(o.ra, o.dec, s.ra, s.dec) < 0.1 AND s.flux > 50)"

@@ -3,6 +3,7 @@
 //! Each file here names a fault seen in DataFusion 55.2, or a form of SQL that it does not plan, and goes
 //! away with it; `integration`'s random queries find the fault again where it is not mended.
 
+mod computed_keys;
 mod empty_union;
 mod exists_value;
 mod in_subquery;
@@ -13,12 +14,12 @@ mod push_down;
 mod recursive;
 mod set_comparison;
 mod syntax;
-mod window_keys;
 
 use std::sync::Arc;
 
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 
+use computed_keys::ComputedKeysRule;
 use empty_union::KeepNames;
 use exists_value::JoinForValue;
 use in_subquery::InSubqueryRule;
@@ -29,7 +30,6 @@ use push_down::KeepAboveTotals;
 use recursive::RecursiveRule;
 use set_comparison::SetComparisonRule;
 pub(crate) use syntax::write_out;
-use window_keys::WindowKeysRule;
 
 /// What is done to a plan once its types are known.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
@@ -40,7 +40,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(InSubqueryRule),
         Arc::new(SetComparisonRule),
         Arc::new(LateralLimitRule),
-        Arc::new(WindowKeysRule),
+        Arc::new(ComputedKeysRule),
     ]
 }
 

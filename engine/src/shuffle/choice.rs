@@ -94,12 +94,9 @@ pub(crate) fn choose(
 /// Where rows from all chunks meet in numbers, in words.
 fn meeting(node: &dyn ExecutionPlan) -> Option<&'static str> {
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        if *aggregate.mode() == AggregateMode::Partial {
-            return None;
-        }
-        // Of all rows the values are held that are different.
-        let distinct = aggregate.aggr_expr().iter().any(|function| function.is_distinct());
-        return (distinct || !aggregate.group_expr().is_empty()).then_some("a GROUP BY or DISTINCT");
+        let meets = *aggregate.mode() != AggregateMode::Partial;
+        return (meets && (holds_values(aggregate) || !aggregate.group_expr().is_empty()))
+            .then_some("a GROUP BY or DISTINCT");
     }
     if node.is::<HashJoinExec>() || node.is::<SortMergeJoinExec>() {
         return Some("a join");
@@ -117,8 +114,19 @@ fn meeting(node: &dyn ExecutionPlan) -> Option<&'static str> {
     matches!(repartition.partitioning(), Partitioning::Hash(..)).then_some("a repartition")
 }
 
+/// True for an aggregate of all rows that keeps the values that are different.
+fn holds_values(aggregate: &AggregateExec) -> bool {
+    aggregate.group_expr().is_empty() && aggregate.aggr_expr().iter().any(|function| function.is_distinct())
+}
+
 /// What arrives at a node from all its inputs.
 fn arriving(node: &Arc<dyn ExecutionPlan>) -> Volume {
+    if node.downcast_ref::<AggregateExec>().is_some_and(holds_values) {
+        // Each part is one row, of as many values as there were rows.
+        let rows = rows_read(node);
+        let width: u64 = node.children().into_iter().map(|input| row_bytes(input.as_ref())).sum();
+        return Volume { rows, bytes: rows.saturating_mul(width) };
+    }
     node.children().into_iter().map(given).fold(Volume::default(), |sum, volume| Volume {
         rows: sum.rows.saturating_add(volume.rows),
         bytes: sum.bytes.saturating_add(volume.bytes),
@@ -140,6 +148,14 @@ fn given(node: &Arc<dyn ExecutionPlan>) -> Volume {
         None => arriving(node).rows,
     };
     Volume { rows, bytes: rows.saturating_mul(width) }
+}
+
+/// Rows of the tables below a node.
+fn rows_read(node: &Arc<dyn ExecutionPlan>) -> u64 {
+    match node.downcast_ref::<ChunkDispatchExec>() {
+        Some(leaf) => leaf.rows_at_most(),
+        None => node.children().into_iter().map(rows_read).fold(0, u64::saturating_add),
+    }
 }
 
 /// A guess at the bytes of one row.

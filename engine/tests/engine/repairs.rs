@@ -199,6 +199,21 @@ async fn windows_are_divided_by_expressions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_are_ordered_by_conditions() {
+    let house = House::build(schemes().remove(0)).await;
+    // False comes before true, and NULL last.
+    check(&house, "SELECT x, count(*) OVER (ORDER BY abs(k) < 2, x) FROM {a}", &["10|2", "20|1", "30|3"]).await;
+    let last = "SELECT max(n) FROM (SELECT count(*) OVER (ORDER BY abs(dec) < 45, \"objectId\") AS n FROM object) t";
+    let all = house.ask("SELECT count(*) FROM object").await.unwrap();
+    check(&house, last, &[&all[0]]).await;
+    let ordered = "SELECT \"objectId\" FROM object ORDER BY abs(dec) < 45, \"objectId\" LIMIT 2";
+    let filtered = "SELECT \"objectId\" FROM object WHERE NOT abs(dec) < 45 ORDER BY \"objectId\" LIMIT 2";
+    let expected = house.ask(filtered).await.unwrap();
+    assert_eq!(expected.len(), 2);
+    check(&house, ordered, &[&expected[0], &expected[1]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_condition_without_columns_takes_a_grand_total_away() {
     let house = House::build(schemes().remove(0)).await;
     let never = "(SELECT max(mag) FROM source) < 0";

@@ -7,7 +7,7 @@ from pathlib import Path
 from .cluster import Cluster
 from .duck import Duck
 from .settings import PROJECT
-from .tables import Scheme, Table, child, director, healpix, replicated, stripes
+from .tables import Scheme, Table, child, companion, director, healpix, match, replicated, stripes
 
 FOLDER = PROJECT / "integration/slt"
 #: Unqualified names in the files are of this database.
@@ -45,6 +45,8 @@ def load(cluster: Cluster, duck: Duck, folder: Path, scheme: str) -> None:
         child("Alert", file("survey.Alert"), "Object", "objectId"),
         director("Star", file("survey.Star"), "starId"),
         director("Void", file("survey.Void"), "voidId"),
+        companion("Motion", file("survey.Motion"), "Object", "objectId"),
+        match("Pair", file("survey.Pair"), ("Object", "objectId"), ("Star", "starId")),
         replicated("Filter", file("survey.Filter")),
     ]
     other = [director("Target", file("other.Target"), "targetId"), child("Spectrum", file("other.Spectrum"), "Target", "targetId")]

@@ -113,6 +113,39 @@ SELECT
     CASE WHEN r(i, 83) % 2 = 0 THEN CAST(objectId AS BIGINT) END AS objectId
 FROM near WHERE i % 3 > 0;
 
+-- At most one row of each object, beside it; two rows belong to no object.
+CREATE TABLE survey.Motion AS
+SELECT
+    objectId,
+    CASE WHEN r(i, 100) % 7 > 0 THEN CAST(r(i, 101) / 16.0 - 30 AS DOUBLE) END AS pmra,
+    CAST(r(i, 102) / 16.0 - 30 AS DOUBLE) AS pmdec,
+    ['thin', 'thin', 'thick', 'halo', NULL][1 + r(i, 103) % 5] AS population
+FROM (SELECT objectId, row_number() OVER (ORDER BY objectId) AS i FROM survey.Object)
+WHERE i % 4 > 0
+UNION ALL VALUES (77, 1.5, -2.5, 'halo'), (78, NULL, 0, NULL);
+
+-- Which star is which object: some pairs twice, some objects with several stars; some ids that no object or no star has,
+-- and some that are null.
+CREATE TABLE survey.Pair AS
+WITH near AS (
+    SELECT o.objectId, s.starId, row_number() OVER (ORDER BY s.starId, o.objectId) AS i
+    FROM survey.Star s JOIN survey.Object o ON abs(o.dec - s.dec) < 0.003 AND least(abs(o.ra - s.ra), 360 - abs(o.ra - s.ra)) < 0.004
+),
+every AS (
+    SELECT * FROM near
+    UNION ALL SELECT * FROM near WHERE i % 20 = 0
+    UNION ALL SELECT objectId, 60000 + i, 2000 + i FROM near WHERE i % 17 = 0
+    UNION ALL SELECT -100000 - i, starId, 3000 + i FROM near WHERE i % 19 = 0
+    UNION ALL SELECT NULL, starId, 4000 + i FROM near WHERE i % 23 = 0
+    UNION ALL SELECT objectId, NULL, 5000 + i FROM near WHERE i % 29 = 0
+)
+SELECT
+    CAST(objectId AS BIGINT) AS objectId,
+    CAST(starId AS BIGINT) AS starId,
+    CASE WHEN r(i, 105) % 6 > 0 THEN CAST(r(i, 106) % 64 / 64.0 AS DOUBLE) END AS probability,
+    ['position', 'position', 'colour', NULL][1 + r(i, 107) % 4] AS method
+FROM every;
+
 -- A second database, cut another way. Two of its targets have one id.
 CREATE TABLE other.Target AS
 WITH near AS (SELECT objectId, ra, dec, row_number() OVER (ORDER BY objectId) AS i FROM survey.Object)

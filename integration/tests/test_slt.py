@@ -24,7 +24,7 @@ PAIRS = list(itertools.product(TOPOLOGIES, slt_survey.SCHEMES)) if FULL else lis
 #: Statements that are asked at a time.
 THREADS = 4
 #: Fewer statements than this have been lost on the way.
-STATEMENTS = 840
+STATEMENTS = 920
 
 FILES = [pytest.param(file, id=file.stem) for file in slt.files()]
 

@@ -111,7 +111,7 @@ impl Question {
         let mut value = None;
         while let Some(batch) = rows.try_next().await? {
             if batch.num_rows() + usize::from(value.is_some()) > 1 {
-                return exec_err!("a sub-query in the place of a value gave more than one row");
+                return exec_err!("Scalar subquery returned more than one row");
             }
             if batch.num_rows() == 1 {
                 value = Some(ScalarValue::try_from_array(batch.column(0), 0)?.cast_to(&self.kind)?);

@@ -171,10 +171,10 @@ async fn lateral_sub_queries_have_limits() {
         &["10|3", "20|1", "30|0"],
     )
     .await;
-    let largest = "SELECT count(*), count(mag), min(mag), max(mag) FROM object o, \
+    let largest = "SELECT count(*), count(t.mag), min(t.mag), max(t.mag) FROM object o, \
                    LATERAL (SELECT mag FROM source WHERE source.\"objectId\" = o.\"objectId\" ORDER BY mag DESC NULLS LAST LIMIT 1) t";
     let grouped = "SELECT count(*), count(m), min(m), max(m) FROM (SELECT max(s.mag) AS m FROM object o JOIN source s \
-                   ON s.\"objectId\" = o.\"objectId\" GROUP BY o.\"objectId\")";
+                   ON s.\"objectId\" = o.\"objectId\" GROUP BY o.\"objectId\", o.ra, o.dec)";
     let expected = house.ask(grouped).await.unwrap();
     check(&house, largest, &[&expected[0]]).await;
     let none = "SELECT 1 FROM {a} LEFT JOIN LATERAL (SELECT z FROM {c} WHERE c.k = a.k LIMIT 0) t ON true";

@@ -43,7 +43,7 @@ use crate::plan::sequence::SequenceExec;
 use crate::repair::write_out;
 use crate::schema::{client_schema, client_schema_of, signed_schema};
 use crate::shuffle::exec::{Made, ShuffledExec};
-use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
+use crate::shuffle::{Choice, ShuffleMode, choose};
 use crate::spherical::{plan_spherical_joins, want_nearest};
 use crate::system::{SystemDatabase, find_jobs, whole_job};
 use crate::tables::{SessionCatalog, SnapshotIndex};
@@ -261,10 +261,7 @@ impl Session {
             Some(Choice::Merged(because)) => return Ok((merge, Some(merged(&because)))),
             Some(Choice::Shuffled(shuffled)) => shuffled,
         };
-        let config = planning_config(state.config().clone(), &shuffled, shuffler.config.partitions);
-        let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
-        let plan = state.query_planner().create_physical_plan(marked, &state).await?;
-        match ShuffledExec::make(plan, shuffler, shuffled.because, &state.task_ctx()).await? {
+        match ShuffledExec::make(marked, shuffler, shuffled, state).await? {
             Made::Shuffled(plan) => {
                 let because = plan.reason();
                 Ok((plan, Some(because)))

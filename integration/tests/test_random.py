@@ -18,7 +18,6 @@ from skyflight_testing.clients import FlightSql
 from skyflight_testing.cluster import Cluster
 from skyflight_testing.compare import rows_of
 from skyflight_testing.duck import Duck
-from skyflight_testing.random_failures import KNOWN_FAILURES
 from skyflight_testing.random_shapes import Query
 from skyflight_testing.random_sql import random_query
 from skyflight_testing.random_tables import Survey, make_survey
@@ -76,7 +75,6 @@ def test_as_duckdb(cluster: Cluster, duck: Duck, survey: Survey, shuffle: str) -
     numbers = [int(ONLY)] if ONLY else range(count)
     failures: list[str] = []
     errors: Counter[str] = Counter()
-    known: Counter[str] = Counter()
     uses: Counter[str] = Counter()
     #: The first query of each kind of error.
     examples: dict[str, int] = {}
@@ -97,11 +95,7 @@ def test_as_duckdb(cluster: Cluster, duck: Duck, survey: Survey, shuffle: str) -
                 clear = is_clear(raised)
             if problem is None and error is None:
                 continue
-            excuse = next((failure.reason for failure in KNOWN_FAILURES if failure.explains(query, error)), None)
-            if excuse is not None:
-                known[excuse] += 1
-                examples.setdefault(excuse, number)
-            elif error is not None and clear:
+            if error is not None and clear:
                 errors[kind_of(error)] += 1
                 examples.setdefault(kind_of(error), number)
             else:
@@ -110,7 +104,7 @@ def test_as_duckdb(cluster: Cluster, duck: Duck, survey: Survey, shuffle: str) -
                     break
     print(f"\nshuffle {shuffle}: {len(numbers)} queries of seed {SEED}: {rows} rows, {empty} empty answers, seconds {spent}")
     example = lambda what: f" (query {examples[what]})" if what in examples else ""
-    for title, counts in (("clear errors", errors), ("known failures", known), ("constructs", uses)):
+    for title, counts in (("clear errors", errors), ("constructs", uses)):
         print(f"{title}: {sum(counts.values())}", *(f"\n  {count:6} {what}{example(what)}" for what, count in counts.most_common()))
     assert not failures, f"{len(failures)} wrong:\n\n" + "\n\n".join(failures)
     if not ONLY:

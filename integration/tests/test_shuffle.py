@@ -38,6 +38,18 @@ SHUFFLED = {
     "having": "SELECT visit, count(*) AS n FROM {d}.Source GROUP BY visit HAVING count(*) > 15",
     "distinct": "SELECT DISTINCT band, filterId, good FROM {d}.Source",
     "count distinct": "SELECT count(DISTINCT objectId) AS o, max(flux) AS m FROM {d}.Source",
+    "several count distinct": (
+        "SELECT count(DISTINCT objectId) AS o, count(DISTINCT band) AS b, count(*) AS n, sum(flux) AS f, min(taken) AS t, "
+        "max(DISTINCT flux) AS x, count(flux) AS k, count(DISTINCT visit) FILTER (WHERE flux > 20) AS v, count(DISTINCT band) AS again, "
+        "sum(visit) FILTER (WHERE flux > 20) AS s FROM {d}.Source"
+    ),
+    "count distinct beside counts": "SELECT count(*) AS n, count(DISTINCT flags + 1) AS f FROM {d}.Source WHERE flux > 20",
+    "count distinct of nothing": (
+        "SELECT count(DISTINCT objectId) AS o, count(DISTINCT band) AS b, count(*) AS n, sum(visit) AS s FROM {d}.Source WHERE flux * 0 > 1"
+    ),
+    "count distinct within": (
+        "SELECT o + b AS both, n FROM (SELECT count(DISTINCT objectId) AS o, count(DISTINCT band) AS b, count(*) AS n FROM {d}.Source)"
+    ),
     "count distinct by": "SELECT band, count(DISTINCT objectId) AS o, count(DISTINCT visit) AS v FROM {d}.Source GROUP BY band",
     "median": "SELECT band, median(flux) AS m FROM {d}.Source WHERE flux IS NOT NULL GROUP BY band",
     "grouping sets": "SELECT band, flags, count(*) AS n FROM {d}.Source GROUP BY ROLLUP (band, flags)",
@@ -49,6 +61,18 @@ SHUFFLED = {
     "full join with a filter": "SELECT o.objectId, s.sourceId FROM {d}.Object o FULL JOIN {d}.Source s ON o.epochs = s.visit AND o.mag < s.flux",
     "semi join": "SELECT objectId FROM {d}.Object o WHERE epochs IN (SELECT visit FROM {d}.Source WHERE flux > 300)",
     "anti join": "SELECT objectId FROM {d}.Object o WHERE NOT EXISTS (SELECT 1 FROM {d}.Source s WHERE s.visit = o.epochs AND s.flux > 100)",
+    "not in": "SELECT objectId FROM {d}.Object WHERE epochs NOT IN (SELECT visit FROM {d}.Source WHERE visit IS NOT NULL)",
+    "not in, null rows too": "SELECT objectId, hostId FROM {d}.Object WHERE hostId NOT IN (SELECT objectId FROM {d}.Source WHERE flux > 100 AND objectId IS NOT NULL)",
+    "not in nothing": "SELECT objectId, hostId FROM {d}.Object WHERE hostId NOT IN (SELECT objectId FROM {d}.Source WHERE flux < -1e300)",
+    "not in nulls": (
+        "SELECT count(*) AS n FROM (SELECT kind, count(*) FROM {d}.Object WHERE hostId NOT IN (SELECT hostId FROM {d}.Object) GROUP BY kind)"
+    ),
+    "the value of a sub-query": "SELECT visit, count(*) AS n FROM {d}.Source WHERE flux > (SELECT avg(flux) FROM {d}.Source) GROUP BY visit",
+    "values of sub-queries": (
+        "SELECT band, sum(visit - low) AS s, max((SELECT min(ra) FROM {d}.Object WHERE mag > (SELECT avg(mag) FROM {d}.Object))) AS r FROM "
+        "(SELECT band, visit, (SELECT min(visit) FROM {d}.Source) AS low FROM {d}.Source) GROUP BY band "
+        "HAVING count(*) > (SELECT min(visit) FROM {d}.Source WHERE flux < -1e300) OR count(*) >= (SELECT count(*) FROM {d}.Filter)"
+    ),
     "join on nulls": "SELECT o.objectId, p.objectId AS other FROM {d}.Object o JOIN {d}.Object p ON o.hostId IS NOT DISTINCT FROM p.hostId",
     "self join on the host": "SELECT o.objectId, h.mag FROM {d}.Object o LEFT JOIN {d}.Object h ON o.hostId = h.objectId",
     "skewed join": "SELECT o.kind, s.band, count(*) AS n FROM {d}.Object o JOIN {d}.Source s ON o.flags = s.flags GROUP BY o.kind, s.band",
@@ -71,7 +95,42 @@ SHUFFLED = {
         "SELECT sourceId, count(flux) OVER (PARTITION BY band ORDER BY sourceId, taken NULLS LAST ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING) AS c "
         "FROM {d}.Source"
     ),
+    # Constants are known where the rows are counted, and not on the worker that numbers them.
+    "window over one value": (
+        "SELECT visit, n, sum(visit) OVER (PARTITION BY n) AS s, row_number() OVER (PARTITION BY n ORDER BY visit NULLS LAST) AS r FROM "
+        "(SELECT visit, count(*) AS n FROM {d}.Source GROUP BY visit) WHERE n = 20"
+    ),
+    "window over equal columns": (
+        "SELECT s.sourceId, max(s.flux) OVER (PARTITION BY o.epochs) AS m, rank() OVER (PARTITION BY s.visit ORDER BY s.sourceId) AS r "
+        "FROM {d}.Object o JOIN {d}.Source s ON o.epochs = s.visit AND o.flags = s.flags"
+    ),
     "window over all": "SELECT sourceId, row_number() OVER (ORDER BY sourceId, taken NULLS LAST, flux NULLS LAST) AS r FROM {d}.Source",
+    "near": (
+        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) GROUP BY kind"
+    ),
+    "near, rows": (
+        "SELECT o.objectId, s.sourceId, o.mag, s.flux FROM {d}.Object o JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.2 AND s.flux > 10"
+    ),
+    "near, left join": (
+        "SELECT o.objectId, s.sourceId FROM {d}.Object o LEFT JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.05 AND s.flux > 100"
+    ),
+    "near, right join": "SELECT o.objectId, s.sourceId FROM {d}.Source s RIGHT JOIN {d}.Object o ON separation(o.ra, o.dec, s.ra, s.dec) < 0.7",
+    "near, semi join": (
+        "SELECT objectId FROM {d}.Object o WHERE EXISTS "
+        "(SELECT 1 FROM {d}.Source s WHERE separation(o.ra, o.dec, s.ra, s.dec) < 0.1 AND s.flux > 50)"
+    ),
+    "near, anti join": (
+        "SELECT sourceId FROM {d}.Source s WHERE NOT EXISTS "
+        "(SELECT 1 FROM {d}.Object o WHERE separation(o.ra, o.dec, s.ra, s.dec) < 0.1 AND o.mag < 18)"
+    ),
+    "near, of two databases": "SELECT a.objectId, b.objectId AS other FROM cells.Object a JOIN striped.Object b ON separation(a.ra, a.dec, b.ra, b.dec) < 0.1",
+    "near, the first two of each": (
+        "SELECT objectId, sourceId FROM (SELECT o.objectId, s.sourceId, row_number() OVER (PARTITION BY o.objectId "
+        "ORDER BY s.sourceId) AS k FROM {d}.Object o JOIN {d}.Source s ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) x WHERE k <= 2"
+    ),
     "union": "SELECT visit, flags FROM {d}.Source UNION SELECT visit, flags FROM {d}.ForcedSource",
     "union all of groups": (
         "SELECT 'source' AS what, visit, count(*) AS n FROM {d}.Source GROUP BY visit "
@@ -99,15 +158,16 @@ MERGED = {
         "SELECT kind, count(*) AS n FROM {d}.Object WHERE ra BETWEEN 11.00001 AND 11.00002 AND dec BETWEEN 60.00001 AND 60.00002 GROUP BY kind",
         "worker holds",
     ),
-    "several count distinct": ("SELECT count(DISTINCT objectId) AS o, count(DISTINCT band) AS b, count(*) AS n FROM {d}.Source", "nothing in it"),
-    "not in": ("SELECT objectId FROM {d}.Object WHERE epochs NOT IN (SELECT visit FROM {d}.Source WHERE visit IS NOT NULL)", "cannot be divided"),
-    "the value of a sub-query": (
-        "SELECT visit, count(*) AS n FROM {d}.Source WHERE flux > (SELECT avg(flux) FROM {d}.Source) GROUP BY visit", "cannot be divided",
-    ),
+    "not in a part": ("SELECT objectId FROM {d}.Object WHERE epochs NOT IN (SELECT visit FROM {d}.Source ORDER BY visit LIMIT 3)", "cannot be divided"),
+    "several distinct": ("SELECT count(DISTINCT objectId) AS o, sum(DISTINCT visit) AS b FROM {d}.Source", "cannot be divided"),
     "cross join": ("SELECT count(*) AS n FROM {d}.Filter f CROSS JOIN {d}.Object o", "nothing in it"),
-    "near": (
-        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o JOIN {d}.Source s ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) GROUP BY kind",
-        "cannot be divided",
+    "near, a radius for each row": (
+        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < o.epochs / 100.0) GROUP BY kind", "cannot be divided",
+    ),
+    "near, all rows of both sides": (
+        "SELECT kind, count(*) AS n FROM (SELECT o.kind FROM {d}.Object o FULL JOIN {d}.Source s "
+        "ON separation(o.ra, o.dec, s.ra, s.dec) < 0.5) GROUP BY kind", "cannot be divided",
     ),
 }  # fmt: skip
 

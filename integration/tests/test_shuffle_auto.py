@@ -38,6 +38,8 @@ batch_rows = 2048
 #: All rows meet: by name the query, and the node that does it in a stage.
 MANY = {
     "groups": ("SELECT note, count(*) AS n, max(id) AS m FROM d.T GROUP BY note", "AggregateExec"),
+    "different": ("SELECT count(DISTINCT note) AS n, count(DISTINCT k) AS k, count(*) AS r FROM d.T", "AggregateExec"),
+    "not in": ("SELECT id FROM d.T WHERE k NOT IN (SELECT id FROM d.T WHERE id % 3 = 0)", "Join"),
     "join": ("SELECT a.id, b.note FROM d.T a JOIN d.T b ON a.k = b.id", "SortMergeJoin"),
     "order": ("SELECT note, id FROM d.T ORDER BY note, id", "SortExec"),
     "window": ("SELECT id, row_number() OVER (PARTITION BY k ORDER BY note, id) AS r FROM d.T", "WindowAgg"),

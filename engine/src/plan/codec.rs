@@ -34,13 +34,14 @@ use crate::frames::{decode_schema, encode_schema};
 use crate::shuffle::leaf::StageLeafExec;
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::best::{Best, Ties};
+use crate::spherical::cells::{CellsExec, Role};
 use crate::spherical::exec::{PlaceExprs, Residual, SphericalJoinSpec};
 use crate::tables::PairSide;
 
 /// A node of ours on the wire.
 #[derive(Clone, PartialEq, Message)]
 struct NodeMessage {
-    #[prost(oneof = "Node", tags = "1, 2, 3")]
+    #[prost(oneof = "Node", tags = "1, 2, 3, 4")]
     node: Option<Node>,
 }
 
@@ -52,6 +53,20 @@ enum Node {
     SphericalJoin(Box<SphericalJoinMessage>),
     #[prost(message, tag = "3")]
     StageLeaf(StageLeafMessage),
+    #[prost(message, tag = "4")]
+    Cells(CellsMessage),
+}
+
+/// A division by cells on the wire.
+#[derive(Clone, PartialEq, Message)]
+struct CellsMessage {
+    #[prost(message, optional, tag = "1")]
+    places: Option<PlaceMessage>,
+    #[prost(double, tag = "2")]
+    radius_deg: f64,
+    /// Whether rows go to the cells around them, not only to their own.
+    #[prost(bool, tag = "3")]
+    around: bool,
 }
 
 /// A leaf of a stage on the wire.
@@ -122,6 +137,8 @@ struct SphericalJoinMessage {
     is_projected: bool,
     #[prost(uint32, repeated, tag = "11")]
     projection: Vec<u32>,
+    #[prost(bool, tag = "12")]
+    by_cell: bool,
 }
 
 /// An expression of pairs of rows.
@@ -129,14 +146,14 @@ struct SphericalJoinMessage {
 struct PairsMessage {
     #[prost(message, optional, tag = "1")]
     expr: Option<PhysicalExprNode>,
-    /// The schema of its columns as an IPC message, and which columns of the two inputs they are, the left
-    /// ones first.
+    /// The schema of its columns as an IPC message, which columns of an input they are, and whether of the
+    /// right one.
     #[prost(bytes = "bytes", tag = "2")]
     schema: Bytes,
     #[prost(uint32, repeated, tag = "3")]
-    left_columns: Vec<u32>,
-    #[prost(uint32, repeated, tag = "4")]
-    right_columns: Vec<u32>,
+    columns: Vec<u32>,
+    #[prost(bool, repeated, tag = "4")]
+    is_right: Vec<bool>,
 }
 
 /// The only pairs that are wanted of each row.
@@ -276,6 +293,7 @@ impl PhysicalExtensionCodec for FragmentCodec {
         match (message.node, inputs) {
             (Some(Node::Scan(scan)), []) => Ok(Arc::new(reader.scan(*scan)?)),
             (Some(Node::StageLeaf(leaf)), []) => Ok(Arc::new(stage_leaf(leaf)?)),
+            (Some(Node::Cells(cells)), [input]) => Ok(Arc::new(reader.cells(&cells, input)?)),
             (Some(Node::SphericalJoin(join)), [left, right]) => Ok(Arc::new(reader.spherical(&join, left, right)?)),
             (Some(_), inputs) => exec_err!("a plan node cannot have {} inputs", inputs.len()),
             (None, _) => exec_err!("a plan node that this version does not know"),
@@ -293,6 +311,8 @@ impl PhysicalExtensionCodec for FragmentCodec {
             Node::Scan(Box::new(writer.scan(leaf.scan())?))
         } else if let Some(join) = node.downcast_ref::<SphericalJoinExec>() {
             Node::SphericalJoin(Box::new(writer.spherical(join.spec())?))
+        } else if let Some(cells) = node.downcast_ref::<CellsExec>() {
+            Node::Cells(writer.cells(cells)?)
         } else if let Some(leaf) = node.downcast_ref::<StageLeafExec>() {
             Node::StageLeaf(stage_leaf_message(leaf))
         } else {
@@ -357,19 +377,17 @@ impl Writer<'_> {
             best: spec.best.as_ref().map(|best| self.best(best)).transpose()?,
             is_projected: spec.projection.is_some(),
             projection: spec.projection.iter().flatten().map(|at| *at as u32).collect(),
+            by_cell: spec.by_cell,
         })
     }
 
     fn pairs(&self, expr: &JoinFilter) -> Result<PairsMessage> {
-        let columns = |side: JoinSide| {
-            let of_side = expr.column_indices().iter().filter(|column| column.side == side);
-            of_side.map(|column| column.index as u32).collect()
-        };
+        let columns = expr.column_indices();
         Ok(PairsMessage {
             expr: self.expr(expr.expression())?,
             schema: encode_schema(expr.schema()),
-            left_columns: columns(JoinSide::Left),
-            right_columns: columns(JoinSide::Right),
+            columns: columns.iter().map(|column| column.index as u32).collect(),
+            is_right: columns.iter().map(|column| column.side == JoinSide::Right).collect(),
         })
     }
 
@@ -384,6 +402,11 @@ impl Writer<'_> {
             Ties::CountedOnce => 2,
         };
         Ok(BestMessage { order: order.collect::<Result<Vec<_>>>()?, most: best.most as u64, ties })
+    }
+
+    fn cells(&self, cells: &CellsExec) -> Result<CellsMessage> {
+        let around = cells.role == Role::Beside;
+        Ok(CellsMessage { places: Some(self.place(&cells.places)?), radius_deg: cells.radius_deg, around })
     }
 
     fn place(&self, place: &PlaceExprs) -> Result<PlaceMessage> {
@@ -453,6 +476,7 @@ impl Reader<'_> {
             arranged: if message.arranged_right { JoinSide::Right } else { JoinSide::Left },
             best: message.best.as_ref().map(|best| self.best(best, inputs)).transpose()?,
             projection: message.is_projected.then(|| message.projection.iter().map(|at| *at as usize).collect()),
+            by_cell: message.by_cell,
         };
         SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
     }
@@ -460,10 +484,11 @@ impl Reader<'_> {
     fn pairs(&self, message: &Option<PairsMessage>, inputs: [&Arc<dyn ExecutionPlan>; 2]) -> Result<JoinFilter> {
         let Some(message) = message else { return exec_err!("a spherical join lacks an expression") };
         let schema = schema_of(&message.schema)?;
-        let column = |side| move |index: &u32| ColumnIndex { index: *index as usize, side };
-        let columns = message.left_columns.iter().map(column(JoinSide::Left));
-        let columns: Vec<ColumnIndex> =
-            columns.chain(message.right_columns.iter().map(column(JoinSide::Right))).collect();
+        let column = |(index, is_right): (&u32, &bool)| ColumnIndex {
+            index: *index as usize,
+            side: if *is_right { JoinSide::Right } else { JoinSide::Left },
+        };
+        let columns: Vec<ColumnIndex> = message.columns.iter().zip(&message.is_right).map(column).collect();
         let known = columns.iter().all(|column| {
             let input = if column.side == JoinSide::Left { inputs[0] } else { inputs[1] };
             column.index < input.schema().fields().len()
@@ -488,6 +513,12 @@ impl Reader<'_> {
         };
         let most = usize::try_from(message.most).unwrap_or(usize::MAX);
         Ok(Best { order: order.collect::<Result<Vec<_>>>()?, most, ties })
+    }
+
+    fn cells(&self, message: &CellsMessage, input: &Arc<dyn ExecutionPlan>) -> Result<CellsExec> {
+        let places = self.place(&message.places, &input.schema())?;
+        let role = if message.around { Role::Beside } else { Role::Owner };
+        Ok(CellsExec::new(Arc::clone(input), places, message.radius_deg, role))
     }
 
     fn place(&self, message: &Option<PlaceMessage>, schema: &Schema) -> Result<PlaceExprs> {

@@ -68,6 +68,10 @@ impl ExtensionPlanner for LeafPlanner {
     }
 }
 
+/// In the configuration of a query: its spherical joins above the leaves are to be divided.
+#[derive(Debug)]
+pub(crate) struct DivideByCell;
+
 /// Plans a spherical join, beside a chunk or above the leaves.
 struct SphericalPlanner;
 
@@ -86,6 +90,10 @@ impl ExtensionPlanner for SphericalPlanner {
         let [left, right] = inputs else { return internal_err!("a spherical join has two inputs") };
         let physical = |expr: &Expr, schema: &DFSchema| planner.create_physical_expr(expr, schema, session, context);
         let join = join.physical(left, right, &physical)?;
-        Ok(Some(Arc::new(join.with_smaller_side_arranged()?.unwrap_or(join))))
+        let join = join.with_smaller_side_arranged()?.unwrap_or(join);
+        Ok(Some(Arc::new(match session.config().get_extension::<DivideByCell>() {
+            Some(_) => join.by_cell()?.unwrap_or(join),
+            None => join,
+        })))
     }
 }

@@ -87,6 +87,11 @@ fn is_above_total(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// True of rows whose windows can be divided by what is compared with the query around them.
+pub(super) fn can_divide(rows: &LogicalPlan) -> bool {
+    keyed(rows.clone()).is_ok()
+}
+
 fn has_window(plan: &LogicalPlan) -> bool {
     // Nothing in it fails.
     plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_)))).unwrap_or(true)

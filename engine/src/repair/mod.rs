@@ -3,44 +3,47 @@
 //! Each file here names a fault seen in DataFusion 55.2, or a form of SQL that it does not plan, and goes
 //! away with it; `integration`'s random queries find the fault again where it is not mended.
 
+mod computed_keys;
 mod each;
 mod empty_union;
 mod exists_value;
 mod in_subquery;
+mod lateral;
 mod multiset;
 mod offset;
 mod push_down;
 mod recursive;
 mod set_comparison;
 mod syntax;
-mod window_keys;
 
 use std::sync::Arc;
 
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 
+use computed_keys::ComputedKeysRule;
 use each::WindowsOfEachRule;
 use empty_union::KeepNames;
 use exists_value::JoinForValue;
 use in_subquery::InSubqueryRule;
+use lateral::LateralLimitRule;
 use multiset::MultisetRule;
 use offset::OffsetRule;
 use push_down::KeepAboveTotals;
 use recursive::RecursiveRule;
 use set_comparison::SetComparisonRule;
 pub(crate) use syntax::{ROWS_COMPARED, write_out};
-use window_keys::WindowKeysRule;
 
 /// What is done to a plan once its types are known.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         Arc::new(RecursiveRule),
+        Arc::new(LateralLimitRule),
         Arc::new(OffsetRule),
         Arc::new(MultisetRule),
         Arc::new(WindowsOfEachRule),
         Arc::new(InSubqueryRule),
         Arc::new(SetComparisonRule),
-        Arc::new(WindowKeysRule),
+        Arc::new(ComputedKeysRule),
     ]
 }
 

@@ -18,6 +18,8 @@ use datafusion::prelude::SessionConfig;
 
 use super::{ShuffleConfig, ShuffleMode};
 use crate::plan::dispatch::ChunkDispatchExec;
+use crate::plan::planner::DivideByCell;
+use crate::spherical::SphericalJoinExec;
 
 /// Where the rows of a query meet, and why.
 #[derive(Debug)]
@@ -92,11 +94,15 @@ pub(crate) fn choose(
 /// Where rows from all chunks meet in numbers, in words.
 fn meeting(node: &dyn ExecutionPlan) -> Option<&'static str> {
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        let meets = *aggregate.mode() != AggregateMode::Partial && !aggregate.group_expr().is_empty();
-        return meets.then_some("a GROUP BY or DISTINCT");
+        let meets = *aggregate.mode() != AggregateMode::Partial;
+        return (meets && (holds_values(aggregate) || !aggregate.group_expr().is_empty()))
+            .then_some("a GROUP BY or DISTINCT");
     }
     if node.is::<HashJoinExec>() || node.is::<SortMergeJoinExec>() {
         return Some("a join");
+    }
+    if node.downcast_ref::<SphericalJoinExec>().is_some_and(SphericalJoinExec::can_be_by_cell) {
+        return Some("a join by separation");
     }
     if node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>() {
         return Some("a window");
@@ -108,8 +114,19 @@ fn meeting(node: &dyn ExecutionPlan) -> Option<&'static str> {
     matches!(repartition.partitioning(), Partitioning::Hash(..)).then_some("a repartition")
 }
 
+/// True for an aggregate of all rows that keeps the values that are different.
+fn holds_values(aggregate: &AggregateExec) -> bool {
+    aggregate.group_expr().is_empty() && aggregate.aggr_expr().iter().any(|function| function.is_distinct())
+}
+
 /// What arrives at a node from all its inputs.
 fn arriving(node: &Arc<dyn ExecutionPlan>) -> Volume {
+    if node.downcast_ref::<AggregateExec>().is_some_and(holds_values) {
+        // Each part is one row, of as many values as there were rows.
+        let rows = rows_read(node);
+        let width: u64 = node.children().into_iter().map(|input| row_bytes(input.as_ref())).sum();
+        return Volume { rows, bytes: rows.saturating_mul(width) };
+    }
     node.children().into_iter().map(given).fold(Volume::default(), |sum, volume| Volume {
         rows: sum.rows.saturating_add(volume.rows),
         bytes: sum.bytes.saturating_add(volume.bytes),
@@ -131,6 +148,14 @@ fn given(node: &Arc<dyn ExecutionPlan>) -> Volume {
         None => arriving(node).rows,
     };
     Volume { rows, bytes: rows.saturating_mul(width) }
+}
+
+/// Rows of the tables below a node.
+fn rows_read(node: &Arc<dyn ExecutionPlan>) -> u64 {
+    match node.downcast_ref::<ChunkDispatchExec>() {
+        Some(leaf) => leaf.rows_at_most(),
+        None => node.children().into_iter().map(rows_read).fold(0, u64::saturating_add),
+    }
 }
 
 /// A guess at the bytes of one row.
@@ -157,9 +182,10 @@ fn smaller_join_side(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<u64>> {
 }
 
 /// The configuration in which a query is planned that is to be shuffled.
-pub(crate) fn planning_config(config: SessionConfig, shuffled: &Shuffled, partitions: usize) -> SessionConfig {
+pub(super) fn planning_config(config: SessionConfig, shuffled: &Shuffled, partitions: usize) -> SessionConfig {
     config
         .with_target_partitions(partitions.max(2))
+        .with_extension(Arc::new(DivideByCell))
         // Filters that a join makes while it runs do not reach other processes.
         .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
         // Rows of different keys may run anywhere, and a side collected whole only on the coordinator.

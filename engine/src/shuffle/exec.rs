@@ -11,8 +11,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan, ScalarUDF};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType, reset_plan_states};
@@ -32,8 +32,11 @@ use url::Url;
 
 use super::Shuffler;
 use super::channel::{Asker, StageChannels};
+use super::choice::{Shuffled, planning_config};
+use super::divide::divisible;
 use super::placement::{Placement, holders};
 use super::stages::{Staged, check_travels, chunk_lists, cut, leaves};
+use super::subqueries::Asking;
 use crate::EngineError;
 use crate::dispatch::{QueryContext, QueryCounters};
 use crate::fragment::error_of;
@@ -49,6 +52,8 @@ const RUNS: usize = 2;
 pub(crate) struct ShuffledExec {
     /// The plan as the coordinator could run it alone.
     merge: Arc<dyn ExecutionPlan>,
+    /// Where its sub-queries have to be asked before it can be cut.
+    asking: Option<Arc<Asking>>,
     shuffler: Arc<Shuffler>,
     because: String,
     /// The plan cut into stages for as many workers as hold its chunks, for EXPLAIN.
@@ -67,15 +72,24 @@ pub(crate) enum Made {
 }
 
 impl ShuffledExec {
-    /// Cuts `merge`, which was planned with [`super::planning_config`], and proves that its stages can
-    /// travel.
+    /// Plans the query `marked` in `state`, the configuration of which is [`planning_config`]'s, cuts the plan,
+    /// and proves that its stages can travel. In the state `merged` the query was planned for the coordinator.
     pub(crate) async fn make(
-        merge: Arc<dyn ExecutionPlan>,
+        marked: &LogicalPlan,
         shuffler: &Arc<Shuffler>,
-        because: String,
-        context: &TaskContext,
+        shuffled: Shuffled,
+        merged: &SessionState,
     ) -> Result<Made> {
-        let lists = chunk_lists(&leaves(&merge)?)?;
+        let config = planning_config(merged.config().clone(), &shuffled, shuffler.config.partitions);
+        let state = SessionStateBuilder::new_from_existing(merged.clone()).with_config(config).build();
+        let query = divisible(marked.clone())?;
+        let merge = state.query_planner().create_physical_plan(&query, &state).await?;
+        let asking = Asking::of(&query, &state, merged).await?;
+        let divided = match &asking {
+            Some(asking) => asking.unasked().await?,
+            None => Arc::clone(&merge),
+        };
+        let lists = chunk_lists(&leaves(&divided)?)?;
         let workers = holders(&lists);
         // Who is reachable is asked when the query runs.
         let addresses: Vec<_> = (0..workers.len()).map(|n| Some(format!("http://worker-{n}"))).collect();
@@ -83,12 +97,14 @@ impl ShuffledExec {
         if placement.tasks < 2 {
             return Ok(Made::NotSo(format!("{} worker holds all chunks", placement.tasks)));
         }
-        let staged = cut(&merge, &placement, shuffler.config.partitions)?;
+        let staged = cut(&divided, &placement, shuffler.config.partitions)?;
         if staged.shuffles + staged.sorts == 0 {
             return Ok(Made::NotSo("what is repartitioned or sorted in it cannot be divided among workers".into()));
         }
+        let context = state.task_ctx();
         let config = context.session_config().clone().with_distributed_user_codec(FragmentCodec);
-        let travel = Arc::new(with_config(context, config));
+        let places = asking.iter().flat_map(|asking| asking.places());
+        let travel = Arc::new(with_config(&context, config, places));
         if let Err(error) = check_travels(&staged.plan, &travel) {
             return Ok(Made::NotSo(format!("a stage of it cannot travel: {}", error.strip_backtrace())));
         }
@@ -103,8 +119,9 @@ impl ShuffledExec {
         .with_scheduling_type(SchedulingType::Cooperative);
         Ok(Made::Shuffled(Arc::new(ShuffledExec {
             merge,
+            asking,
             shuffler: Arc::clone(shuffler),
-            because,
+            because: shuffled.because,
             stages,
             workers: placement.tasks,
             properties: Arc::new(properties),
@@ -131,13 +148,17 @@ impl ShuffledExec {
 /// What it takes to run a shuffled query.
 struct Run {
     merge: Arc<dyn ExecutionPlan>,
+    asking: Option<Arc<Asking>>,
     shuffler: Arc<Shuffler>,
 }
 
 impl Run {
     /// Starts the query on the workers that can be reached now.
     async fn start(&self, query: &QueryContext, context: &Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let merge = reset_plan_states(Arc::clone(&self.merge))?;
+        let merge = match &self.asking {
+            Some(asking) => asking.asked(query, context).await?,
+            None => reset_plan_states(Arc::clone(&self.merge))?,
+        };
         let lists = chunk_lists(&leaves(&merge)?)?;
         let workers = holders(&lists);
         let addresses = self.shuffler.cluster.reachable(&workers).await.map_err(into_plan_error)?;
@@ -160,7 +181,7 @@ impl Run {
         let chunks: usize = lists.iter().map(|list| list.chunks.len()).sum();
         QueryCounters::add(&query.counters.chunks_planned, chunks as u64);
         QueryCounters::add(&query.counters.chunks_total, lists.iter().map(|list| list.total as u64).sum());
-        execute_stream(plan, Arc::new(with_config(context, config)))
+        execute_stream(plan, Arc::new(with_config(context, config, [])))
     }
 }
 
@@ -206,12 +227,19 @@ impl QueryPlanner for Planned {
     }
 }
 
-fn with_config(context: &TaskContext, config: SessionConfig) -> TaskContext {
+/// The context with another configuration, and with `more` functions.
+fn with_config<'a>(
+    context: &TaskContext,
+    config: SessionConfig,
+    more: impl IntoIterator<Item = &'a Arc<ScalarUDF>>,
+) -> TaskContext {
+    let mut functions = context.scalar_functions().clone();
+    functions.extend(more.into_iter().map(|function| (function.name().to_owned(), Arc::clone(function))));
     TaskContext::new(
         context.task_id(),
         context.session_id(),
         config,
-        context.scalar_functions().clone(),
+        functions,
         context.higher_order_functions().clone(),
         context.aggregate_functions().clone(),
         context.window_functions().clone(),
@@ -277,7 +305,8 @@ impl ExecutionPlan for ShuffledExec {
             .ok_or_else(|| internal_datafusion_err!("a distributed plan ran outside a query"))?
             .query
             .clone();
-        let run = Run { merge: Arc::clone(&self.merge), shuffler: Arc::clone(&self.shuffler) };
+        let run =
+            Run { merge: Arc::clone(&self.merge), asking: self.asking.clone(), shuffler: Arc::clone(&self.shuffler) };
         let rows = async move {
             for attempt in 1.. {
                 let error = match first(&run, &query, &context).await {

@@ -6,7 +6,9 @@
 //! 1. `choice` looks at the merge plan and at the statistics of its leaves and says, with the
 //!    reason that EXPLAIN shows, whether the rows should meet on the coordinator or on the workers.
 //! 2. If on the workers, the query is planned again with joins that spill and without what cannot
-//!    travel, and `exec::ShuffledExec` takes the place of the whole plan.
+//!    travel, `NOT IN` and `count(DISTINCT …)` in forms that can be divided (`divide`), and
+//!    `exec::ShuffledExec` takes the place of the whole plan. Sub-queries of one value are asked before the
+//!    rest is planned (`subqueries`).
 //! 3. When it runs, `placement` gives each chunk to one of its reachable workers, `stages` cuts
 //!    the plan into stages of one task per worker, and the library `datafusion-distributed`
 //!    hands the tasks out. In task *k* a leaf is a `leaf::StageLeafExec`, which runs the fragment on
@@ -21,12 +23,14 @@
 
 mod channel;
 mod choice;
+mod divide;
 pub(crate) mod exec;
 pub mod host;
 pub(crate) mod leaf;
 mod lines;
 mod placement;
 mod stages;
+mod subqueries;
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -38,7 +42,7 @@ use skyflight_proto::ClusterKeys;
 use skyflight_proto::tls::Dialer;
 use tokio::runtime::Handle;
 
-pub(crate) use choice::{Choice, choose, planning_config};
+pub(crate) use choice::{Choice, choose};
 use lines::Lines;
 
 use crate::{EngineError, Result};

@@ -6,6 +6,10 @@
 //! row or one partition at a time, and nodes whose rows that belong together were brought together
 //! by a shuffle below. All others stay on the coordinator, above a gathering of what is below them.
 //! The list of nodes is one of what is proved, not of what is forbidden.
+//!
+//! What is known of rows besides their types (that a column has one value only, or is equal to another)
+//! does not travel with them from stage to stage. A node that finds its input in order by such knowledge
+//! has it sorted in the stage.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +17,12 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{Distribution, Partitioning};
+use datafusion::physical_expr::{Distribution, LexOrdering, OrderingRequirements, Partitioning};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode, SortMergeJoinExec};
@@ -41,6 +46,8 @@ use crate::dispatch::{ChunkList, EncodedFragment};
 use crate::plan::codec::encode_fragment;
 use crate::plan::dispatch::ChunkDispatchExec;
 use crate::plan::fold::holds_subquery;
+use crate::spherical::SphericalJoinExec;
+use crate::spherical::cells::CellsExec;
 
 /// The leaves of a merge plan, in an order that is the same for the same plan.
 pub(super) fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<dyn ExecutionPlan>>> {
@@ -115,6 +122,28 @@ fn address_of(node: &Arc<dyn ExecutionPlan>) -> usize {
     Arc::as_ptr(node).cast::<()>() as usize
 }
 
+/// A plan that a task runs.
+struct Part {
+    plan: Arc<dyn ExecutionPlan>,
+    /// The same as the task knows it, which reads what other stages give without knowing how they made it.
+    known: Arc<dyn ExecutionPlan>,
+}
+
+impl Part {
+    /// The rows of each partition in an order that the task knows of.
+    fn in_order(self, wanted: Option<OrderingRequirements>) -> Result<Part> {
+        let Some(OrderingRequirements::Hard(ways)) = wanted else { return Ok(self) };
+        // Of several orders the first is what the node relies on once it is made anew.
+        let Some(order) = ways.into_iter().next() else { return Ok(self) };
+        if self.known.equivalence_properties().ordering_satisfy_requirement(order.clone())? {
+            return Ok(self);
+        }
+        let order = LexOrdering::from(order);
+        let sorted = |plan| Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(true));
+        Ok(Part { plan: sorted(self.plan), known: sorted(self.known) })
+    }
+}
+
 struct Knife<'a> {
     placement: &'a Placement,
     /// The leaves' places in the placement, by the address of their node.
@@ -130,13 +159,13 @@ impl Knife<'_> {
             && !node.is::<ChunkDispatchExec>()
             && let Some(stage) = self.there(node)?
         {
-            return self.gathered(stage);
+            return self.gathered(stage.plan);
         }
         let required = node.input_distribution_requirements().into_per_child();
         let mut children = Vec::with_capacity(required.len());
         for (child, required) in node.children().into_iter().zip(required) {
             if let Some(merge) = node.downcast_ref::<SortPreservingMergeExec>()
-                && let Some(stage) = self.there(child)?
+                && let Some(Part { plan: stage, .. }) = self.there(child)?
             {
                 // Each worker merges its own partitions, so that one ordered stream comes from each.
                 let stage = match stage.output_partitioning().partition_count() {
@@ -153,23 +182,28 @@ impl Knife<'_> {
     }
 
     /// `node` as a task of a stage runs it; `None` where it must not.
-    fn there(&self, node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    fn there(&self, node: &Arc<dyn ExecutionPlan>) -> Result<Option<Part>> {
         if let Some(leaf) = node.downcast_ref::<ChunkDispatchExec>() {
-            return self.leaf(node, leaf).map(Some);
+            let plan = self.leaf(node, leaf)?;
+            return Ok(Some(Part { known: Arc::clone(&plan), plan }));
         }
         if !divides(node) || holds_subquery(node)? {
             return Ok(None);
         }
-        let mut children = Vec::new();
-        for child in node.children() {
-            let Some(stage) = self.there(child)? else { return Ok(None) };
-            children.push(stage);
+        let (mut plans, mut known) = (Vec::new(), Vec::new());
+        for (child, order) in node.children().into_iter().zip(node.required_input_ordering()) {
+            let Some(part) = self.there(child)? else { return Ok(None) };
+            let part = part.in_order(order)?;
+            plans.push(part.plan);
+            known.push(part.known);
         }
-        let divided = on(node, children)?;
-        if is_shuffle(&divided) {
-            return Ok(Some(Arc::new(NetworkShuffleExec::try_new(divided, self.placement.tasks)?)));
+        let plan = on(node, plans)?;
+        if is_shuffle(&plan) {
+            let rows = EmptyExec::new(plan.schema());
+            let known = Arc::new(RepartitionExec::try_new(Arc::new(rows), plan.output_partitioning().clone())?);
+            return Ok(Some(Part { plan: Arc::new(NetworkShuffleExec::try_new(plan, self.placement.tasks)?), known }));
         }
-        Ok(Some(divided))
+        Ok(Some(Part { plan, known: on(node, known)? }))
     }
 
     fn leaf(&self, node: &Arc<dyn ExecutionPlan>, leaf: &ChunkDispatchExec) -> Result<Arc<dyn ExecutionPlan>> {
@@ -218,6 +252,7 @@ fn divides(node: &Arc<dyn ExecutionPlan>) -> bool {
     let by_row = node.is::<FilterExec>()
         || node.is::<ProjectionExec>()
         || node.is::<UnionExec>()
+        || node.is::<CellsExec>()
         || node.is::<CooperativeExec>();
     // One partition at a time, with something above that makes one of the partitions' answers.
     let by_partition = node.is::<LocalLimitExec>()
@@ -225,6 +260,7 @@ fn divides(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.downcast_ref::<AggregateExec>().is_some_and(|a| *a.mode() == AggregateMode::Partial);
     // One key at a time.
     let by_key = node.is::<InterleaveExec>()
+        || node.downcast_ref::<SphericalJoinExec>().is_some_and(|join| join.spec().by_cell)
         || node.is::<SortMergeJoinExec>()
         || node.is::<WindowAggExec>()
         || node.is::<BoundedWindowAggExec>()

@@ -2,15 +2,18 @@
 //!
 //! One side is read whole and arranged in zones ([`super::zones`]); each row of the other side, the
 //! probing one, then looks up the arranged rows near it, and the condition of the join is asked of
-//! those pairs. All partitions of the probing side share the arranged one, which is the smaller.
+//! those pairs. All partitions of the probing side share the arranged one, which is the smaller; or both
+//! sides are divided by cells of the sky ([`super::cells`]).
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{JoinSide, JoinType, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
@@ -28,6 +31,7 @@ use tokio::sync::OnceCell;
 
 use super::arranged::Arranged;
 use super::best::Best;
+use super::cells::{CELL_COLUMN, CellsExec, Role};
 use super::probe::Probing;
 
 /// A side of which few pairs are wanted is arranged where the other has more than so many times its rows.
@@ -69,6 +73,9 @@ pub(crate) struct SphericalJoinSpec {
     pub(crate) best: Option<Best>,
     /// The columns that come out, of those of the join.
     pub(crate) projection: Option<Vec<usize>>,
+    /// Both sides are divided by the cell of their rows, their last column: a partition of one meets that of the
+    /// other, and the condition asks for equal cells.
+    pub(crate) by_cell: bool,
 }
 
 /// The same in terms of the arranged side, which is the left one here, and the probing side.
@@ -137,6 +144,26 @@ fn turned_columns(columns: &[ColumnIndex]) -> Vec<ColumnIndex> {
     columns.iter().map(|column| ColumnIndex { index: column.index, side: column.side.negate() }).collect()
 }
 
+/// Beyond this radius the sky has too few cells to divide a join by.
+const WIDEST_BY_CELL_DEG: f64 = 2.0;
+
+/// A condition of pairs that also asks for equal cells, which are the columns of the sides that `cells` says.
+fn in_one_cell(condition: Option<&JoinFilter>, cells: [usize; 2]) -> JoinFilter {
+    let mut columns = condition.map_or(Vec::new(), |condition| condition.column_indices().to_vec());
+    let mut fields = condition.map_or(Vec::new(), |condition| condition.schema().fields().iter().cloned().collect());
+    let mut cell = |name: &str, index: usize, side: JoinSide| -> Arc<dyn PhysicalExpr> {
+        columns.push(ColumnIndex { index, side });
+        fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
+        Arc::new(Column::new(name, columns.len() - 1))
+    };
+    let (left, right) = (cell("left_cell", cells[0], JoinSide::Left), cell("right_cell", cells[1], JoinSide::Right));
+    let mut expr: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(left, Operator::Eq, right));
+    if let Some(condition) = condition {
+        expr = Arc::new(BinaryExpr::new(Arc::clone(condition.expression()), Operator::And, expr));
+    }
+    JoinFilter::new(expr, columns, Arc::new(Schema::new(fields)))
+}
+
 /// See the module. Its output has no order.
 #[derive(Debug)]
 pub(crate) struct SphericalJoinExec {
@@ -202,7 +229,7 @@ impl SphericalJoinExec {
         let (arranged, probing) = self.sides();
         let times = if self.spec.best.is_some() { MUCH_SMALLER } else { 1 };
         let fewer = |arranged, probing: usize| probing.saturating_mul(times) < arranged;
-        if !matches!((rows(arranged)?, rows(probing)?), (Some(arranged), Some(probing)) if fewer(arranged, probing)) {
+        if self.spec.by_cell || !matches!((rows(arranged)?, rows(probing)?), (Some(arranged), Some(probing)) if fewer(arranged, probing)) {
             return Ok(None);
         }
         let arranged = self.spec.arranged.negate();
@@ -216,6 +243,60 @@ impl SphericalJoinExec {
             _ => (&self.left, &one),
         };
         SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec)).map(Some)
+    }
+
+    /// True where the sides can be divided by cells: it is known how far a row must be copied, and rows
+    /// that find no partner come out of one side only.
+    pub(crate) fn can_be_by_cell(&self) -> bool {
+        let SphericalJoinSpec { join_type, left, right, radius_deg, by_cell, .. } = &*self.spec;
+        let one_radius = left.radius.is_none() && right.radius.is_none();
+        !by_cell && *join_type != JoinType::Full && one_radius && *radius_deg <= WIDEST_BY_CELL_DEG
+    }
+
+    /// The same join with its sides divided by cells, where they can be.
+    pub(crate) fn by_cell(&self) -> Result<Option<Self>> {
+        if !self.can_be_by_cell() {
+            return Ok(None);
+        }
+        let spec = &*self.spec;
+        let left_owns = match spec.join_type {
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => true,
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => false,
+            // The rows of the smaller side are copied.
+            _ => spec.arranged == JoinSide::Right,
+        };
+        let roles = if left_owns { [Role::Owner, Role::Beside] } else { [Role::Beside, Role::Owner] };
+        let divided = |side: &Arc<dyn ExecutionPlan>, places: &PlaceExprs, role| -> Arc<dyn ExecutionPlan> {
+            // No side has to be in one partition any more.
+            let rows = match side.downcast_ref::<CoalescePartitionsExec>() {
+                Some(gathered) if gathered.fetch().is_none() => gathered.input(),
+                _ => side,
+            };
+            Arc::new(CellsExec::new(Arc::clone(rows), places.clone(), spec.radius_deg, role))
+        };
+        let (left, right) = (divided(&self.left, &spec.left, roles[0]), divided(&self.right, &spec.right, roles[1]));
+        let cells = [self.left.schema().fields().len(), self.right.schema().fields().len()];
+        let residual = match &spec.residual {
+            Residual::Unknown => Residual::Unknown,
+            Residual::Nothing => Residual::Condition(in_one_cell(None, cells)),
+            Residual::Condition(rest) => Residual::Condition(in_one_cell(Some(rest), cells)),
+        };
+        // The columns that came out before, among those that the cells have joined.
+        let (_, columns) = build_join_schema(&left.schema(), &right.schema(), &spec.join_type);
+        let is_cell = |column: &ColumnIndex| column.index == cells[usize::from(column.side == JoinSide::Right)];
+        let others: Vec<usize> = (0..columns.len()).filter(|at| !is_cell(&columns[*at])).collect();
+        let projection = match &spec.projection {
+            None => others,
+            Some(projection) => projection.iter().map(|at| others[*at]).collect(),
+        };
+        let spec = SphericalJoinSpec {
+            condition: in_one_cell(Some(&spec.condition), cells),
+            residual,
+            projection: Some(projection),
+            by_cell: true,
+            ..spec.clone()
+        };
+        SphericalJoinExec::try_new(left, right, Arc::new(spec)).map(Some)
     }
 
     /// The arranged side and the probing one.
@@ -248,6 +329,9 @@ impl DisplayAs for SphericalJoinExec {
             _ => ("right", "left"),
         };
         write!(f, "SphericalJoinExec: {join_type}, radius={radius_deg} deg")?;
+        if self.spec.by_cell {
+            write!(f, ", by cell")?;
+        }
         for (side, places) in [("left", left), ("right", right)] {
             if let Some(radius) = &places.radius {
                 write!(f, " + {side} {radius}")?;
@@ -275,6 +359,13 @@ impl ExecutionPlan for SphericalJoinExec {
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        if self.spec.by_cell {
+            let cell = |side: &Arc<dyn ExecutionPlan>| -> Distribution {
+                let last = side.schema().fields().len() - 1;
+                Distribution::KeyPartitioned(vec![Arc::new(Column::new(CELL_COLUMN, last))])
+            };
+            return InputDistributionRequirements::co_partitioned(vec![cell(&self.left), cell(&self.right)]);
+        }
         let (one, any) = (Distribution::SinglePartition, Distribution::UnspecifiedDistribution);
         InputDistributionRequirements::new(match self.spec.arranged {
             JoinSide::Left => vec![one, any],
@@ -321,17 +412,23 @@ impl ExecutionPlan for SphericalJoinExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (arranged, probing) = self.sides();
-        if arranged.output_partitioning().partition_count() != 1 {
-            return internal_err!("the arranged side of a spherical join must have one partition");
-        }
         let partitions = probing.output_partitioning().partition_count();
+        let wanted = if self.spec.by_cell { partitions } else { 1 };
+        if arranged.output_partitioning().partition_count() != wanted {
+            return internal_err!("the arranged side of a spherical join must have {wanted} partitions");
+        }
         let batch_rows = context.session_config().batch_size();
         let input = probing.execute(partition, Arc::clone(&context))?;
         let probing = Probing::new(&self.work, input, batch_rows, &self.metrics, partition)?;
-        let (cell, arranged, work) = (Arc::clone(&self.arranged), Arc::clone(arranged), Arc::clone(&self.work));
+        // A divided side is arranged in parts, each for one partition.
+        let (part, partitions, cell) = match self.spec.by_cell {
+            true => (partition, 1, Arc::default()),
+            false => (0, partitions, Arc::clone(&self.arranged)),
+        };
+        let (arranged, work) = (Arc::clone(arranged), Arc::clone(&self.work));
         let rows = futures::stream::once(async move {
             let read = async {
-                let rows = arranged.execute(0, Arc::clone(&context))?;
+                let rows = arranged.execute(part, Arc::clone(&context))?;
                 Arranged::read(rows, &work, &context, partitions).await.map(Arc::new)
             };
             let arranged = cell.get_or_try_init(|| read).await?;

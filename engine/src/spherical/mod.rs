@@ -5,10 +5,12 @@
 //! is run by one operator ([`exec`]): one side is [`arranged`] in [`zones`], the rows of the other look
 //! up what is near them ([`probe`]), and the condition is asked only of those [`pairs`]. Where a query
 //! looks at the nearest few of each row, the operator gives no others ([`nearest`], [`best`]). Which of
-//! these joins can run beside a chunk is decided with all other joins, in [`crate::locality`].
+//! these joins can run beside a chunk is decided with all other joins, in [`crate::locality`]; one that
+//! cannot is divided by [`cells`] of the sky where its query is shuffled.
 
 mod arranged;
 pub(crate) mod best;
+pub(crate) mod cells;
 mod condition;
 pub(crate) mod exec;
 #[cfg(test)]
@@ -18,6 +20,9 @@ mod nearest;
 pub(crate) mod node;
 mod pairs;
 mod probe;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 mod zones;
 
 pub(crate) use exec::SphericalJoinExec;

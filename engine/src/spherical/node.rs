@@ -119,6 +119,7 @@ impl SphericalJoin {
             arranged: self.wanted.as_ref().map_or(JoinSide::Left, |wanted| wanted.of_each.negate()),
             best,
             projection: None,
+            by_cell: false,
         };
         SphericalJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(spec))
     }

@@ -140,6 +140,50 @@ async fn a_union_keeps_the_names_of_a_part_without_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lateral_sub_queries_have_limits() {
+    let house = House::build(schemes().remove(0)).await;
+    let c = "(VALUES (1, 1), (1, 2), (1, 3), (2, 4), (NULL, 5)) AS c (k, z)";
+    let ask = async |sql: &str, expected: &[&str]| check(&house, &sql.replace("{c}", c), expected).await;
+    let first = "LATERAL (SELECT z FROM {c} WHERE c.k = a.k ORDER BY z DESC LIMIT 2) t";
+    ask(&format!("SELECT x, z FROM {{a}}, {first}"), &["10|2", "10|3", "20|4"]).await;
+    ask(&format!("SELECT x, z FROM {{a}} LEFT JOIN {first} ON true"), &["10|2", "10|3", "20|4", "30|NULL"]).await;
+    ask(&format!("SELECT x, z FROM {{a}} JOIN {first} ON z > 2"), &["10|3", "20|4"]).await;
+    let nearest = "LATERAL (SELECT z FROM {c} ORDER BY abs(a.x - 10 * z), z DESC LIMIT 1) t";
+    ask(&format!("SELECT x, z FROM {{a}}, {nearest}"), &["10|1", "20|2", "30|3"]).await;
+    // Equal rows before it have their own.
+    let twice = "(VALUES (1), (1)) AS a (k)";
+    ask(
+        &format!("SELECT k, z FROM {twice}, LATERAL (SELECT z FROM {{c}} WHERE c.k = a.k ORDER BY z LIMIT 1) t"),
+        &["1|1", "1|1"],
+    )
+    .await;
+    // What is listed and what orders may be of both; one table may be on both sides.
+    let apart = "LATERAL (SELECT b.x - a.x AS d, 7 AS n FROM (VALUES (1, 11), (2, 25), (3, 90)) AS b (k, x) \
+                 WHERE b.x > a.x ORDER BY abs(b.x - a.x) LIMIT 1 OFFSET 1) t";
+    ask(&format!("SELECT x, d, n FROM {{a}}, {apart}"), &["10|15|7", "20|70|7"]).await;
+    ask(
+        "SELECT x, n FROM {a} LEFT JOIN LATERAL (SELECT 7 AS n FROM {c} WHERE c.k = a.k LIMIT 1) t ON true",
+        &["10|7", "20|7", "30|NULL"],
+    )
+    .await;
+    ask(
+        "SELECT x, n FROM {a}, LATERAL (SELECT count(*) AS n FROM {c} WHERE c.k = a.k LIMIT 1) t",
+        &["10|3", "20|1", "30|0"],
+    )
+    .await;
+    let largest = "SELECT count(*), count(t.mag), min(t.mag), max(t.mag) FROM object o, \
+                   LATERAL (SELECT mag FROM source WHERE source.\"objectId\" = o.\"objectId\" ORDER BY mag DESC NULLS LAST LIMIT 1) t";
+    let grouped = "SELECT count(*), count(m), min(m), max(m) FROM (SELECT max(s.mag) AS m FROM object o JOIN source s \
+                   ON s.\"objectId\" = o.\"objectId\" GROUP BY o.\"objectId\", o.ra, o.dec)";
+    let expected = house.ask(grouped).await.unwrap();
+    check(&house, largest, &[&expected[0]]).await;
+    let none = "SELECT 1 FROM {a} LEFT JOIN LATERAL (SELECT z FROM {c} WHERE c.k = a.k LIMIT 0) t ON true";
+    let none = none.replace("{a}", A).replace("{c}", c);
+    let refused = house.ask(&none).await.unwrap_err().to_string();
+    assert!(refused.contains("row_number()"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn windows_are_divided_by_expressions() {
     let house = House::build(schemes().remove(0)).await;
     let sql = "SELECT x, sum(x) OVER (PARTITION BY abs(k) < 2 ORDER BY x) AS s, \
@@ -152,6 +196,21 @@ async fn windows_are_divided_by_expressions() {
     let expected = format!("SELECT max(n), sum(n * n) FROM ({low} UNION ALL {high}) t");
     let expected = house.ask(&expected).await.unwrap();
     check(&house, by_half, &[&expected[0]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_ordered_by_conditions() {
+    let house = House::build(schemes().remove(0)).await;
+    // False comes before true, and NULL last.
+    check(&house, "SELECT x, count(*) OVER (ORDER BY abs(k) < 2, x) FROM {a}", &["10|2", "20|1", "30|3"]).await;
+    let last = "SELECT max(n) FROM (SELECT count(*) OVER (ORDER BY abs(dec) < 45, \"objectId\") AS n FROM object) t";
+    let all = house.ask("SELECT count(*) FROM object").await.unwrap();
+    check(&house, last, &[&all[0]]).await;
+    let ordered = "SELECT \"objectId\" FROM object ORDER BY abs(dec) < 45, \"objectId\" LIMIT 2";
+    let filtered = "SELECT \"objectId\" FROM object WHERE NOT abs(dec) < 45 ORDER BY \"objectId\" LIMIT 2";
+    let expected = house.ask(filtered).await.unwrap();
+    assert_eq!(expected.len(), 2);
+    check(&house, ordered, &[&expected[0], &expected[1]]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

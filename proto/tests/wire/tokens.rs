@@ -6,6 +6,7 @@ use skyflight_proto::{ClusterKeys, KeyStep, SessionClaims, TokenError, claims_to
 
 fn claims() -> SessionClaims {
     SessionClaims {
+        since: Some(1),
         sub: "vera".into(),
         iat: 1_000,
         exp: 2_000,

@@ -36,6 +36,9 @@ use crate::session::{Caller, Sessions, options};
 /// The response header that names the query, for logs on both sides.
 const QUERY_ID_HEADER: &str = "x-skyflight-query-id";
 
+/// The largest answer that every client takes: gRPC's default is 4 MiB, and some libraries mean 4,000,000 by it.
+pub(super) const MOST_ANSWERED_BYTES: usize = 4_000_000;
+
 /// The Flight SQL service.
 pub(crate) struct Face {
     pub(crate) sessions: Arc<Sessions>,
@@ -76,7 +79,7 @@ impl FlightService for Face {
                 statement_info(announced, descriptor)
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                let statement = self.statements.prepared(&caller, &query.prepared_statement_handle)?;
                 let announced = self.statements.announce_prepared(&statement).await?;
                 statement_info(announced, descriptor)
             }
@@ -101,7 +104,7 @@ impl FlightService for Face {
                 self.statements.poll_statement(&caller, Statement::plain(&query.query), descriptor).await?
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                let statement = self.statements.prepared(&caller, &query.prepared_statement_handle)?;
                 self.statements.poll_prepared(&statement, descriptor).await?
             }
             command => {
@@ -121,7 +124,7 @@ impl FlightService for Face {
                 self.statements.describe(&caller, &self.statements.classify(&query.query)?).await?.rows
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                let statement = self.statements.prepared(&caller, &query.prepared_statement_handle)?;
                 self.statements.describe_prepared(&statement).await?
             }
             command => question_of(command)?.schema()?,
@@ -139,10 +142,10 @@ impl FlightService for Face {
         let fetched = match command {
             Command::TicketStatementQuery(ticket) => {
                 let first_batch = FirstBatch::of_headers(request.metadata())?;
-                self.statements.fetch(&ticket.statement_handle, first_batch, limit).await?
+                self.statements.fetch(&caller, &ticket.statement_handle, first_batch, limit).await?
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let statement = self.statements.prepared(&query.prepared_statement_handle)?;
+                let statement = self.statements.prepared(&caller, &query.prepared_statement_handle)?;
                 self.statements.fetch_prepared(&statement, limit).await?
             }
             command => {
@@ -256,6 +259,10 @@ impl Announced {
         info.endpoint = info.endpoint.into_iter().map(|e| expiring(e, self.expires_unix_ms)).collect();
         if let Some(rows) = self.rows {
             info.total_records = i64::try_from(rows).unwrap_or(i64::MAX);
+        }
+        // A long text is in the ticket too, and twice may be more than a client takes. It knows what it asked.
+        if info.encoded_len() > MOST_ANSWERED_BYTES {
+            info.flight_descriptor = None;
         }
         Ok(info)
     }

@@ -80,7 +80,7 @@ impl Statements {
     ///
     /// Errors: as [`Statements::poll_statement`].
     pub(super) async fn submit(&self, caller: &Caller, sql: &str) -> Result<JobView, Status> {
-        let _place = self.parts().gate.enter()?;
+        let _place = self.parts().gate.enter(&caller.user)?;
         self.parts().jobs.submit(caller, sql).await.map_err(|error| status_of(&error, None))
     }
 
@@ -192,7 +192,7 @@ impl Statements {
         limit: MessageLimit,
     ) -> Result<Fetched, Status> {
         let failed = move |error| status_of(&error, Some(id));
-        let place = self.parts().gate.enter()?;
+        let place = self.parts().gate.enter(user)?;
         let (view, file) = self.parts().jobs.book().result(user, id).await.map_err(failed)?;
         let batches = file.batches();
         let first = usize::try_from(first).ok().filter(|first| *first <= batches);

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
-use skyflight_engine::frames::{decode_schema, encode_batches, encode_schema};
+use skyflight_engine::frames::{decode_schema, encode_batches, encode_schema, needed_bytes};
 use skyflight_engine::guard::Command;
 use skyflight_engine::parameters::{Described, cast_values};
 use skyflight_proto::{FailureKind, StatementTicket};
@@ -22,6 +23,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::commands::{Outcome, is_update};
+use super::face::MOST_ANSWERED_BYTES;
 use super::promise::after;
 use super::statement::{
     Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, schema_changed, schema_hash,
@@ -33,6 +35,9 @@ use skyflight_engine::message_limit::MessageLimit;
 
 /// Most bytes of values in a handle, which travels with every call.
 const BOUND_BYTES: usize = 1 << 20;
+
+/// Room for what surrounds text and values in a handle, a ticket and the answers that they travel in.
+const ENVELOPE_BYTES: usize = 256 << 10;
 
 /// How long values bound to a handle are remembered, and how many bytes of them.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
@@ -62,10 +67,10 @@ pub(super) struct Bindings(Cache<HandleKey, RecordBatch>);
 
 impl Bindings {
     pub(super) fn new() -> Self {
-        let weigh =
-            |_: &HandleKey, values: &RecordBatch| u32::try_from(values.get_array_memory_size()).unwrap_or(u32::MAX);
+        let weigh = |_: &HandleKey, values: &RecordBatch| u32::try_from(needed_bytes(values)).unwrap_or(u32::MAX);
         let cache = Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(weigh).time_to_live(REMEMBERED_FOR);
-        Bindings(cache.build())
+        // The newest binding is the one that is about to be used.
+        Bindings(cache.eviction_policy(EvictionPolicy::lru()).build())
     }
 }
 
@@ -82,16 +87,15 @@ impl PreparedStatement {
         decode_schema(&self.ticket.parameter_schema).map_err(|error| status_of(&error, None))
     }
 
-    /// Values as the types of its parameters, in one batch; `None` where it has no parameters or there
-    /// are no rows.
+    /// Values as the types of its parameters, in one batch; `None` where there are none, or it has no
+    /// parameters. A batch without rows stands for no run at all.
     ///
     /// Errors: `InvalidArgument` for values that are too many, too few or of other types.
-    fn cast(&self, batches: &[RecordBatch]) -> Result<Option<RecordBatch>, Status> {
+    fn cast(&self, batches: Option<&[RecordBatch]>) -> Result<Option<RecordBatch>, Status> {
+        let Some(batches) = batches else { return Ok(None) };
         let parameters = self.parameters()?;
-        if batches.iter().all(|batch| batch.num_rows() == 0) {
-            return Ok(None);
-        }
-        let cast = batches.iter().map(|batch| cast_values(batch, &parameters)).collect::<Result<Vec<_>, _>>();
+        let batches = batches.iter().filter(|batch| batch.num_rows() > 0);
+        let cast = batches.map(|batch| cast_values(batch, &parameters)).collect::<Result<Vec<_>, _>>();
         let cast = cast.map_err(|error| status_of(&error, None))?;
         if parameters.fields().is_empty() {
             return Ok(None);
@@ -126,15 +130,22 @@ impl Statements {
         Ok(Prepared { described, handle, is_update: is_update(&command) })
     }
 
-    /// The statement behind a handle.
+    /// The statement behind a handle, to be run by `caller`, who prepared it. What its names and the like
+    /// mean was settled then.
     ///
-    /// Errors: `Unauthenticated` for a handle that is altered, expired or of another kind.
-    pub(super) fn prepared(&self, handle: &[u8]) -> Result<PreparedStatement, Status> {
+    /// Errors: `Unauthenticated` for a handle that is altered, expired or of another kind;
+    /// `PermissionDenied` for another user's.
+    pub(super) fn prepared(&self, caller: &Caller, handle: &[u8]) -> Result<PreparedStatement, Status> {
         let (signed, ticket) = self.verify(handle)?;
         if !ticket.prepared {
             return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
         }
-        let caller = caller_of(signed.user, &ticket);
+        if signed.user != caller.user {
+            return Err(FailureKind::PermissionDenied
+                .status("this statement was prepared by another user; prepare it in this session"));
+        }
+        let settled = caller_of(signed.user, &ticket);
+        let caller = Caller { default_database: settled.default_database, shuffle: settled.shuffle, ..caller.clone() };
         let key = key_of(handle);
         let values = if ticket.parameter_schema.is_empty() {
             None
@@ -146,14 +157,14 @@ impl Statements {
         Ok(PreparedStatement { caller, ticket, key, values })
     }
 
-    /// Binds rows of values: the handle that holds them. Without rows the handle stays as it is.
+    /// Binds rows of values: the handle that holds them. Without values the handle stays as it is.
     ///
     /// Errors: `InvalidArgument` for values that are too many, too few, of other types or too large.
     pub(super) fn bind(
         &self,
         statement: &PreparedStatement,
         handle: Bytes,
-        batches: &[RecordBatch],
+        batches: Option<&[RecordBatch]>,
     ) -> Result<Bytes, Status> {
         let Some(values) = statement.cast(batches)? else { return Ok(handle) };
         let encoded = encode_batches(&values.schema(), std::slice::from_ref(&values));
@@ -163,6 +174,14 @@ impl Statements {
                 "the bound values take {} bytes; at most {BOUND_BYTES} are kept for a query: bind fewer rows, or \
                  upload them as a table and join with it",
                 parameters.len()
+            )));
+        }
+        // The handle goes to the client, and comes back in tickets.
+        let together = statement.ticket.sql.len() + parameters.len() + statement.ticket.parameter_schema.len();
+        if together > MOST_ANSWERED_BYTES - ENVELOPE_BYTES {
+            return Err(bad_request(format!(
+                "the statement and its values take {together} bytes, more than clients take in an answer; bind fewer \
+                 rows, or upload them as a table and join with it"
             )));
         }
         let ticket = StatementTicket { parameters, ..statement.ticket.clone() };
@@ -205,7 +224,7 @@ impl Statements {
     pub(super) async fn update_prepared(
         &self,
         prepared: &PreparedStatement,
-        batches: &[RecordBatch],
+        batches: Option<&[RecordBatch]>,
     ) -> Result<Outcome, Status> {
         let values = prepared.cast(batches)?;
         let command = self.classify(&prepared.ticket.sql)?;

@@ -109,7 +109,7 @@ pub async fn start(
     let cpu = CpuRuntime::new(config.threads)?;
     let (journal, keeper) = Journal::open(Arc::clone(&store), &network);
     let stop = CancellationToken::new();
-    let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting, config.ticket_ttl);
+    let waiting = WaitingQueries::new(config.plan_ttl.min(config.ticket_ttl), config.plans_waiting, config.ticket_ttl);
     let gate = Gate::new(config.max_queries, config.auth == AuthMode::Users);
     let closed = store.close_left_queries(unix_ms(), "the coordinator stopped before the query had ended").await;
     if closed.map_err(EngineError::Catalog)? > 0 {
@@ -122,7 +122,7 @@ pub async fn start(
     let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?
         .with_system(Arc::new(system));
     let parts = JobsParts {
-        book,
+        book: Arc::clone(&book),
         store: Arc::clone(&store),
         engine: engine.clone(),
         dispatcher: keeping,
@@ -132,7 +132,8 @@ pub async fn start(
     let (jobs, turns) = Jobs::start(parts, &network).await?;
 
     figures::describe();
-    let figures = CoordinatorFigures { gate: gate.clone(), waiting: waiting.clone(), engine: engine.clone() };
+    let figures =
+        CoordinatorFigures { gate: gate.clone(), waiting: waiting.clone(), engine: engine.clone(), jobs: book };
     let statements = Statements::new(StatementsConfig {
         engine,
         dispatcher,
@@ -154,7 +155,8 @@ pub async fn start(
         AuthMode::Users => Some(Auth::new(Arc::clone(&store))),
     };
     let lifetimes = Lifetimes { token: config.token_ttl, session: config.session_max };
-    let sessions = Arc::new(Sessions::new(Arc::clone(&config.keys), lifetimes, config.default_database.clone(), auth));
+    let sessions =
+        Arc::new(Sessions::new(Arc::clone(&config.token_keys), lifetimes, config.default_database.clone(), auth));
     let face = Face { sessions, statements, store: Arc::clone(&store), keys: Arc::clone(&config.keys) };
 
     let (close, closed) = oneshot::channel();

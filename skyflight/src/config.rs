@@ -42,6 +42,7 @@ pub(crate) struct AuthSection {
     pub(crate) mode: String,
     pub(crate) session_max_s: u64,
     pub(crate) token_ttl_s: u64,
+    pub(crate) key_age_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use skyflight_catalog::{Job, JobFailure, JobResult, JobStep};
+use opentelemetry::Context;
+use skyflight_catalog::{Job, JobFailure, JobResult, JobState, JobStep};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
-use skyflight_engine::frames::{Frame, decode_schema};
+use skyflight_engine::frames::{Frame, decode_batches, decode_schema};
 use skyflight_engine::{EngineError, Result, SessionOptions};
 use tokio::sync::mpsc;
 
@@ -19,7 +20,8 @@ use super::ledger::Ledger;
 use super::result::ResultWriter;
 use crate::clock::unix_ms;
 use crate::error::status_of;
-use crate::query::frames_of;
+use crate::figures;
+use crate::query::{frames_of, trace};
 use skyflight_engine::message_limit::MessageLimit;
 
 /// Pauses before a job whose workers cannot be reached is tried again; then it fails. Its finished
@@ -48,7 +50,9 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
     }
     let job = shared.store.job(id).await?;
     let folder = shared.book.folder(id).join("chunks");
-    let (ended, chunks) = tries(shared, active, &job, &folder).await;
+    let begun = unix_ms();
+    let span = trace::begin("job", job.traceparent.as_deref(), &active.id, &job.user);
+    let (ended, chunks) = tries(shared, active, &job, &folder, &span).await;
     let now = unix_ms();
     let step = match ended {
         Err(EngineError::Cancelled) if shared.stop.is_cancelled() => return Ok(()),
@@ -63,8 +67,17 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
             JobStep::Finish { at_unix_ms: now, expires_unix_ms: now.saturating_add(ttl), chunks, result }
         }
     };
+    // Not taken where its canceller was here first.
     let taken = shared.store.step_job(id, &step).await?;
-    tracing::info!(job = id, user = active.user, outcome = %step.to(), chunks, taken, "job closed");
+    let outcome = if taken { step.to() } else { JobState::Cancelled };
+    let (rows, bytes) = match &step {
+        JobStep::Finish { result, .. } => (result.rows, result.bytes),
+        _ => (0, 0),
+    };
+    let error = if let JobStep::Fail { failure, .. } = &step { Some(failure.message.as_str()) } else { None };
+    trace::end(&span, outcome.as_str(), rows, bytes, chunks, error);
+    figures::job_closed(outcome, job.submitted_unix_ms, Some(begun), &active.counters);
+    tracing::info!(job = id, user = active.user, outcome = %outcome, chunks, "job closed");
     if taken && matches!(step, JobStep::Finish { .. }) {
         remove(folder).await;
     } else {
@@ -75,9 +88,15 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
 
 /// Runs the job until it has rows, or an error that does not pass by itself; and how many chunk runs
 /// counted.
-async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
+async fn tries(
+    shared: &Arc<Shared>,
+    active: &Arc<ActiveJob>,
+    job: &Job,
+    folder: &Path,
+    span: &Context,
+) -> (Result<JobResult>, u64) {
     for pause in PATIENCE {
-        match attempt(shared, active, job, folder).await {
+        match attempt(shared, active, job, folder, span).await {
             (Err(EngineError::Unavailable(why)), chunks) => {
                 tracing::warn!(
                     job = job.id,
@@ -93,32 +112,41 @@ async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder:
             ended => return ended,
         }
     }
-    attempt(shared, active, job, folder).await
+    attempt(shared, active, job, folder, span).await
 }
 
 /// One run, with what earlier ones have kept: the ledger is read anew, as after a restart.
-async fn attempt(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
+async fn attempt(
+    shared: &Arc<Shared>,
+    active: &Arc<ActiveJob>,
+    job: &Job,
+    folder: &Path,
+    span: &Context,
+) -> (Result<JobResult>, u64) {
     match Ledger::open(folder, shared.book.config().kept_bytes_per_job).await {
         Err(error) => (Err(error), job.chunks),
         Ok(ledger) => {
             let ledger = Arc::new(ledger);
             let _keeping = shared.dispatcher.keep(active.id, Arc::clone(&ledger));
-            (result(shared, active, job).await, ledger.runs())
+            (result(shared, active, job, span).await, ledger.runs())
         }
     }
 }
 
-async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Result<JobResult> {
+async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, span: &Context) -> Result<JobResult> {
     active.begin();
     // A token of its own: rows that are dropped cancel their query.
     let query = QueryContext {
         id: active.id,
         cancel: active.cancel.child_token(),
         counters: Arc::clone(&active.counters),
+        trace: span.clone(),
         ..QueryContext::new(job.user.clone())
     };
     let session = shared.engine.session(session_options(job)).await?;
-    let planned = session.plan(&job.sql, query).await?;
+    let values = job.values.as_deref().map(decode_batches).transpose()?;
+    let values = values.and_then(|(_, batches)| batches.into_iter().next());
+    let planned = session.plan_bound(&job.sql, values, query).await?;
     let schema = decode_schema(&job.schema)?;
     if planned.schema() != schema {
         return Err(EngineError::Internal("the query has another schema than when it was submitted".into()));
@@ -135,6 +163,7 @@ fn session_options(job: &Job) -> SessionOptions {
         default_database: job.default_database.clone(),
         snapshots: Some(job.snapshots.clone()),
         shuffle: job.shuffle.as_deref().and_then(|mode| mode.parse().ok()),
+        signed_integers: job.signed_integers,
         clock_unix_ms: Some(job.submitted_unix_ms),
     }
 }

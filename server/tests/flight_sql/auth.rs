@@ -200,11 +200,11 @@ async fn a_token_outlives_a_restart_and_a_change_of_keys() {
     let token = handshake(&first, Some(ADA), vec![]).await.unwrap();
     let (store, keys) = (first.store.clone(), first.keys.clone());
     first.running.shutdown().await.unwrap();
-    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Add).stepped(KeyStep::Promote));
+    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Add).unwrap().stepped(KeyStep::Promote).unwrap());
     let second = TestCoordinator::start_on(store.clone(), keys.clone(), |config| config.auth = AuthMode::Users).await;
     query(&mut client_with(&second, &format!("Bearer {token}")).await, "SELECT 1").await;
     second.running.shutdown().await.unwrap();
-    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Retire));
+    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Retire).unwrap());
     let third = TestCoordinator::start_on(store, keys, |config| config.auth = AuthMode::Users).await;
     assert_eq!(refusal(&mut client_with(&third, &format!("Bearer {token}")).await).await.0, Code::Unauthenticated);
 }

@@ -13,7 +13,7 @@ mod lifecycle;
 mod metadata;
 mod operations;
 mod own_tables;
-mod parameters;
+pub(crate) mod parameters;
 pub(crate) mod prepared;
 mod relay;
 mod sql_info;

@@ -29,4 +29,4 @@ pub use records::{
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};
-pub use user::{PasswordHash, User, check_user_name};
+pub use user::{MAX_USER_BYTES, PasswordHash, User, check_user_name};

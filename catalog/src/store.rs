@@ -131,16 +131,20 @@ pub trait CatalogStore: Send + Sync + Debug {
     /// Records where a query is; the later call with the same id wins. Not made durable against a power cut.
     async fn record_query(&self, query: &QueryRecord) -> Result<()>;
 
-    /// The latest queries, newest first, at most `limit`.
+    /// The latest queries, newest first, at most `limit`. Of long texts and errors they have the beginning.
     async fn queries(&self, limit: u32) -> Result<Vec<QueryRecord>>;
 
-    /// The latest queries of one user, newest first, at most `limit`.
+    /// The same of one user.
     async fn queries_of(&self, user: &str, limit: u32) -> Result<Vec<QueryRecord>>;
 
     /// The record of one query.
     ///
     /// Errors: `NotFound`.
     async fn query(&self, id: &str) -> Result<QueryRecord>;
+
+    /// Removes the records of queries that ended and began before `before_unix_ms`, and of those that ended
+    /// all but the latest `keep`; how many there were.
+    async fn prune_queries(&self, before_unix_ms: i64, keep: u32) -> Result<u64>;
 
     /// Closes the records that an earlier coordinator left open, as failed; how many there were.
     async fn close_left_queries(&self, at_unix_ms: i64, error: &str) -> Result<u64>;
@@ -155,7 +159,7 @@ pub trait CatalogStore: Send + Sync + Debug {
     /// Errors: `NotFound`.
     async fn job(&self, id: &str) -> Result<Job>;
 
-    /// Jobs, newest first.
+    /// Jobs, newest first. Of long texts they have the beginning.
     async fn jobs(&self, filter: JobFilter<'_>) -> Result<Vec<Job>>;
 
     /// Takes a job one step on, durably. False, with nothing changed, where it is not in a state

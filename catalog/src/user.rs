@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::{CatalogError, Result};
 
 /// The longest name, in bytes: with a prefix it still names a database.
-const MAX_USER_BYTES: usize = 56;
+pub const MAX_USER_BYTES: usize = 56;
 
 /// One who may log in.
 #[derive(Clone, Debug, PartialEq, Eq)]

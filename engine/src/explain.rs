@@ -68,6 +68,11 @@ impl ExplainExec {
         );
         Ok(ExplainExec { rows, plan, analyze, properties: Arc::new(properties) })
     }
+
+    /// The plan that it runs, if it does.
+    pub(crate) fn analyzed(&self) -> Option<&Arc<dyn ExecutionPlan>> {
+        self.analyze.then_some(&self.plan)
+    }
 }
 
 /// What EXPLAIN says of one leaf.

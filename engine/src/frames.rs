@@ -58,10 +58,7 @@ pub fn encode_batch(batch: &RecordBatch) -> Result<Vec<Frame>> {
     if rows == 0 {
         return Ok(Vec::new());
     }
-    // Sliced and filtered arrays keep their whole buffers alive, so size is judged by what
-    // the rows need, not by what the buffers hold.
-    let bytes: usize = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
-    let pieces = bytes.div_ceil(FRAME_BYTES).clamp(1, rows);
+    let pieces = needed_bytes(batch).div_ceil(FRAME_BYTES).clamp(1, rows);
     let step = rows.div_ceil(pieces);
     let mut frames = Vec::with_capacity(pieces);
     let mut start = 0;
@@ -71,6 +68,12 @@ pub fn encode_batch(batch: &RecordBatch) -> Result<Vec<Frame>> {
         start += length;
     }
     Ok(frames)
+}
+
+/// How many bytes the rows of a batch need. Sliced and filtered arrays keep their whole buffers alive, and
+/// those of one message share its body, so this is not what the buffers hold.
+pub fn needed_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 fn encode_slice(batch: &RecordBatch) -> Result<Frame> {

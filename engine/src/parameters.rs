@@ -19,8 +19,11 @@ use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 
-use crate::schema::client_type;
+use crate::schema::{client_type, least_row_bytes};
 use crate::{EngineError, Result};
+
+/// Most bytes that rows of values may take at least, once they are of their parameters' types.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// What a statement gives and takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,13 +199,20 @@ pub(crate) fn bind(plan: LogicalPlan, values: &RecordBatch, row: usize) -> PlanR
 /// The values as the types of the parameters. Columns count by their order; drivers give them any names.
 ///
 /// # Errors
-/// `Invalid` when there are more or fewer columns than parameters, or a value is none of its
-/// parameter's type, with the parameter and its type.
+/// `Invalid` when there are more or fewer columns than parameters, a value is none of its parameter's
+/// type, with the parameter and its type, or there are too many for memory.
 pub fn cast_values(values: &RecordBatch, parameters: &SchemaRef) -> Result<RecordBatch> {
     let (wanted, given) = (parameters.fields().len(), values.num_columns());
     if wanted != given {
         return Err(EngineError::Invalid(format!(
             "the statement has {wanted} parameters, but {given} values are bound to it"
+        )));
+    }
+    if least_row_bytes(parameters).saturating_mul(values.num_rows() as u64) > MOST_BYTES {
+        return Err(EngineError::Invalid(format!(
+            "{} rows of such values take more than {} MiB; bind fewer at a time",
+            values.num_rows(),
+            MOST_BYTES >> 20
         )));
     }
     let columns = parameters.fields().iter().zip(values.columns()).map(|(field, column)| cast_column(field, column));

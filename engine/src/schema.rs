@@ -18,6 +18,25 @@ pub const ROLE_KEY: &str = "skyflight.role";
 /// Field metadata key: the kind of the table the column belongs to.
 pub const KIND_KEY: &str = "skyflight.kind";
 
+/// How many bytes a row of such columns takes in memory at least, NULLs too: values of a fixed width take
+/// their place in any case.
+pub fn least_row_bytes(schema: &Schema) -> u64 {
+    schema.fields().iter().fold(0, |sum, field| sum.saturating_add(least_bytes(field.data_type())))
+}
+
+fn least_bytes(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::FixedSizeBinary(width) => u64::try_from(*width).unwrap_or(0),
+        DataType::FixedSizeList(item, items) => {
+            least_bytes(item.data_type()).saturating_mul(u64::try_from(*items).unwrap_or(0))
+        }
+        DataType::Struct(fields) => {
+            fields.iter().fold(0, |sum, field| sum.saturating_add(least_bytes(field.data_type())))
+        }
+        other => other.primitive_width().map_or(8, |width| width as u64),
+    }
+}
+
 /// The Arrow schema of a table, with description, unit, UCD and role in field metadata.
 ///
 /// # Errors

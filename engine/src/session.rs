@@ -15,6 +15,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -51,6 +52,11 @@ use crate::{EngineError, Result};
 
 /// Most rows of values for which one query runs.
 const MOST_RUNS: usize = 1_000;
+
+/// Bytes of text that they have together, and chunks that they read: a plan takes about a hundred bytes for
+/// each.
+const MOST_TEXT_OF_RUNS: usize = 4 << 20;
+const MOST_CHUNKS_OF_RUNS: u64 = 1_000_000;
 
 /// Batches that may wait between the merge plan and the network.
 const BATCHES_AHEAD: usize = 4;
@@ -186,7 +192,14 @@ impl Session {
         }
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
         let (plain, plan) = match values {
-            Some(values) if values.num_rows() > 1 => self.sequence(&state, &logical, values).await?,
+            Some(values) if values.num_rows() > 1 => self.sequence(&state, sql, &logical, values).await?,
+            // Values for no run: its rows are none, and what they would be is still to be known.
+            Some(values) if values.num_rows() == 0 => {
+                let nulls = nulls(&values.schema()).map_err(error_of)?;
+                let (marked, plan, _) = self.merge_plan(&state, &one_row_bound(logical, Some(&nulls))?, Ask::Nothing).await?;
+                let none: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(plan.schema()));
+                (client_schema_of(marked.plan.schema()), none)
+            }
             _ => {
                 let logical = one_row_bound(logical, values)?;
                 let (marked, plan, _) = self.merge_plan(&state, &logical, ask).await?;
@@ -203,14 +216,34 @@ impl Session {
     async fn sequence(
         &self,
         state: &SessionState,
+        sql: &str,
         logical: &LogicalPlan,
         values: &RecordBatch,
     ) -> Result<(SchemaRef, Arc<dyn ExecutionPlan>)> {
+        // All plans are held until the last one has run.
+        let text = values.num_rows().saturating_mul(sql.len());
+        if text > MOST_TEXT_OF_RUNS {
+            return Err(EngineError::TooLarge(format!(
+                "{} rows of values are bound to a text of {} bytes; rows times bytes are at most {MOST_TEXT_OF_RUNS}: \
+                 bind fewer rows, or upload them as a table and join with it",
+                values.num_rows(),
+                sql.len()
+            )));
+        }
         let mut plans = Vec::with_capacity(values.num_rows());
         let mut schemas: Option<(SchemaRef, SchemaRef)> = None;
+        let mut chunks = 0;
         for row in 0..values.num_rows() {
             let bound = bind(logical.clone(), values, row).map_err(error_of)?;
             let (marked, plan, _) = self.merge_plan(state, &bound, Ask::Nothing).await?;
+            chunks += Estimate::of(&plan).map_err(error_of)?.chunks;
+            if chunks > MOST_CHUNKS_OF_RUNS {
+                return Err(EngineError::TooLarge(format!(
+                    "the first {} rows of values read {chunks} chunks, and all runs of a query at most \
+                     {MOST_CHUNKS_OF_RUNS}: bind fewer rows, or upload them as a table and join with it",
+                    row + 1
+                )));
+            }
             schemas.get_or_insert_with(|| (client_schema_of(marked.plan.schema()), plan.schema()));
             plans.push(plan);
         }
@@ -362,11 +395,12 @@ pub(crate) async fn planned(
 /// The values that a statement with so many parameters runs with; `None` where it has none.
 fn checked_values(parameters: usize, values: Option<&RecordBatch>) -> Result<Option<&RecordBatch>> {
     let (columns, rows) = values.map_or((0, 0), |values| (values.num_columns(), values.num_rows()));
+    // No rows of values are values all the same: for no run.
     match values {
         _ if parameters != columns && columns > 0 => Err(EngineError::Invalid(format!(
             "the statement has {parameters} parameters, but {columns} values are bound to it"
         ))),
-        _ if parameters > 0 && rows == 0 => Err(EngineError::Invalid(format!(
+        _ if parameters > 0 && columns == 0 => Err(EngineError::Invalid(format!(
             "the statement has {parameters} parameters, and no values are bound to them; prepare it and bind them"
         ))),
         _ if rows > MOST_RUNS => Err(EngineError::TooLarge(format!(
@@ -470,8 +504,14 @@ impl PlannedQuery {
     /// # Errors
     /// The plan cannot be understood, which is a fault of ours.
     pub fn estimate(&self) -> Result<Estimate> {
-        let plan = self.plan.downcast_ref::<ShuffledExec>().map_or(&self.plan, ShuffledExec::merge);
+        let plan = self.runs();
+        let plan = plan.downcast_ref::<ShuffledExec>().map_or(plan, ShuffledExec::merge);
         Estimate::of(plan).map_err(error_of)
+    }
+
+    /// The plan that is run: EXPLAIN ANALYZE runs the one that it explains.
+    fn runs(&self) -> &Arc<dyn ExecutionPlan> {
+        self.plan.downcast_ref::<ExplainExec>().and_then(ExplainExec::analyzed).unwrap_or(&self.plan)
     }
 
     /// True where some expression, here or beside the chunks, gives another value each time it is asked.
@@ -486,7 +526,7 @@ impl PlannedQuery {
     /// True where the rows of a leaf pass a limit and nothing that must see all of them first: then only a
     /// part of what is estimated is read.
     pub fn may_stop_early(&self) -> bool {
-        let mut plan = &self.plan;
+        let mut plan = self.runs();
         let mut limited = false;
         while plan.downcast_ref::<ChunkDispatchExec>().is_none() {
             let limit = plan.is::<GlobalLimitExec>() || plan.is::<LocalLimitExec>();

@@ -122,6 +122,24 @@ def test_users_are_managed_while_the_server_runs(guarded: Cluster, tmp_path: Pat
     assert "did you mean \"ada\"" in user(guarded, "remove", "adda", code=1)
 
 
+def test_a_new_user_of_an_old_name_has_to_be_meant(guarded: Cluster) -> None:
+    user(guarded, "add", "eve", stdin="apple tree\n")
+    login = {"username": "eve", "password": "apple tree"}
+    with guarded.adbc(**login) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE mydb.fruit AS SELECT 7 AS seeds")
+    user(guarded, "remove", "eve")
+    told = user(guarded, "add", "eve", stdin="apple tree\n", code=1)
+    assert "left 1 tables and 0 jobs" in told and "--adopt" in told
+    user(guarded, "add", "eve", "--adopt", stdin="apple tree\n")
+    time.sleep(2.5)
+    assert adbc_value(guarded, "SELECT seeds FROM mydb.fruit", **login) == 7
+    with guarded.adbc(**login) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE mydb.fruit")
+    user(guarded, "remove", "eve")
+    assert "added eve" in user(guarded, "add", "eve", stdin="apple tree\n"), "nothing is left"
+    user(guarded, "remove", "eve")
+
+
 def test_keys_change_and_a_restart_locks_nobody_out(guarded: Cluster) -> None:
     bearer = token_of(guarded, "ada", PASSWORD)
     key_file = guarded.data / "session.key"
@@ -148,6 +166,12 @@ def test_serving_the_world_has_to_be_said(tmp_path: Path, mode: str, told: str) 
     config.write_text(f'[auth]\nmode = "{mode}"\n')
     arguments = ["serve", "--config", str(config), "--data-dir", str(tmp_path / "data"), "--listen", "0.0.0.0:0"]
     assert told in skyflight(*arguments, code=1)
+
+
+def test_a_worker_does_not_speak_in_clear_to_the_world(guarded: Cluster, tmp_path: Path) -> None:
+    arguments = ["worker", "--data-dir", str(tmp_path / "data"), "--coordinator", guarded.url, "--listen", "0.0.0.0:0"]
+    told = skyflight(*arguments, "--cluster-key-file", str(guarded.data / "cluster.key"), code=1)
+    assert "worker.listen" in told and "SKYFLIGHT_OPEN" in told
 
 
 def test_old_keys_give_way_by_themselves(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ pub enum KeyError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// There is no key that was added and has not signed yet.
+    #[error("no key waits to be promoted: the last one has signed already; add a new one first (skyflight key add)")]
+    NoneAdded,
     /// The file cannot be read or made.
     #[error("cannot {action} the cluster key file {}: {cause}", .path.display())]
     Io {
@@ -83,8 +86,7 @@ pub enum KeyError {
 impl ClusterKeys {
     /// One new key from the system's random numbers, whose id says when it was made.
     pub fn generate() -> ClusterKeys {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        ClusterKeys::of(Ring { first: Key::made_at(now), others: Vec::new() })
+        ClusterKeys::of(Ring { first: Key::made_at(unix_s_now()), others: Vec::new() })
     }
 
     fn of(ring: Ring) -> ClusterKeys {
@@ -113,22 +115,28 @@ impl ClusterKeys {
     }
 
     /// The keys after one step of a change. These stay as they are.
-    pub fn stepped(&self, step: KeyStep) -> ClusterKeys {
+    ///
+    /// # Errors
+    /// `NoneAdded`: there is no key to promote that has not signed yet.
+    pub fn stepped(&self, step: KeyStep) -> Result<ClusterKeys, KeyError> {
         let Ring { first, mut others } = self.ring().as_ref().clone();
-        ClusterKeys::of(match step {
+        Ok(ClusterKeys::of(match step {
             KeyStep::Add => {
-                others.push(ClusterKeys::generate().signing());
+                // Younger than all, so that it is known by its age to have been added after the one that signs.
+                let youngest = self.ring().all().filter_map(Key::made_unix_s).max();
+                others.push(Key::made_at(unix_s_now().max(youngest.map_or(0, |made| made.saturating_add(1)))));
                 Ring { first, others }
             }
             KeyStep::Promote => match others.pop() {
-                Some(last) => {
+                Some(last) if last.made_unix_s() > first.made_unix_s() => {
                     others.insert(0, first);
                     Ring { first: last, others }
                 }
-                None => Ring { first, others },
+                // Promoting an old key again would bring back what was to go.
+                _ => return Err(KeyError::NoneAdded),
             },
             KeyStep::Retire => Ring { first, others: Vec::new() },
-        })
+        }))
     }
 
     /// The keys after their time has passed: a first key older than `age` gives way to a new one, and keys
@@ -209,7 +217,7 @@ impl ClusterKeys {
     /// # Errors
     /// The file cannot be read, is wrong, or cannot be replaced.
     pub fn step_file(path: &Path, step: KeyStep) -> Result<ClusterKeys, KeyError> {
-        let keys = ClusterKeys::load(path)?.stepped(step);
+        let keys = ClusterKeys::load(path)?.stepped(step)?;
         key_file::replace(path, &keys)?;
         Ok(keys)
     }
@@ -236,6 +244,10 @@ impl ClusterKeys {
         // Only whole rings are ever put there, so a panic elsewhere leaves a good one.
         Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn unix_s_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Ring {

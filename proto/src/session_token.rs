@@ -35,6 +35,9 @@ pub struct SessionClaims {
     /// none where nobody checked a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<i64>,
+    /// When the session began: seconds since 1970-01-01 UTC. Tokens that are given out for others keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
     /// The session's options by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,

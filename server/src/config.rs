@@ -34,6 +34,8 @@ pub struct CoordinatorConfig {
     pub auth: AuthMode,
     /// How long a bearer token is good, in whole seconds. Default 24 h.
     pub token_ttl: Duration,
+    /// How long a session lasts, however often its token is given out anew, in whole seconds. Default 7 d.
+    pub session_max: Duration,
     /// How long a planned query waits to be fetched before it has to be planned again. Default 120 s.
     pub plan_ttl: Duration,
     /// Most planned queries that wait to be fetched. Default 1,000.
@@ -87,6 +89,7 @@ impl CoordinatorConfig {
             tls: None,
             auth: AuthMode::Open,
             token_ttl: Duration::from_secs(24 * 3_600),
+            session_max: Duration::from_secs(7 * 24 * 3_600),
             plan_ttl: Duration::from_secs(120),
             plans_waiting: 1_000,
             max_queries: 256,

@@ -25,18 +25,19 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
-use crate::auth::{Auth, AuthMode, Door};
+use crate::auth::{self, Auth, AuthMode, Door};
 use crate::clock::unix_ms;
 use crate::config::CoordinatorConfig;
 use crate::error::ServerError;
 use crate::figures::{self, CoordinatorFigures};
 use crate::flight_sql::{EndpointPolicy, Face, OwnTables, Statements, StatementsConfig};
 use crate::jobs::{JobBook, Jobs, JobsParts, KeepingDispatcher};
-use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries};
-use crate::session::Sessions;
+use crate::query::{Gate, Journal, JournalKeeper, WaitingQueries, prune};
+use crate::session::{Lifetimes, Sessions};
 use crate::system::SystemView;
 
-/// The largest message a client may send. SQL text of 1 MiB travels in tickets and handles too.
+/// The largest message a client may send. SQL text, of at most 3 MiB (`SqlLimits`), travels in tickets and
+/// handles too, with values beside it.
 const MOST_RECEIVED_BYTES: usize = 16 << 20;
 
 /// Planners recurse: the deepest statement that the guard lets pass needs several MiB of stack.
@@ -51,6 +52,9 @@ const STREAMS_PER_CONNECTION: u32 = 1_024;
 
 /// How often plans that have waited too long are dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often old query records are removed.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// How long calls that are no queries may take to end.
 const LAST_CALLS: Duration = Duration::from_millis(500);
@@ -106,7 +110,7 @@ pub async fn start(
     let (journal, keeper) = Journal::open(Arc::clone(&store), &network);
     let stop = CancellationToken::new();
     let waiting = WaitingQueries::new(config.plan_ttl.min(config.ticket_ttl), config.plans_waiting, config.ticket_ttl);
-    let gate = Gate::new(config.max_queries);
+    let gate = Gate::new(config.max_queries, config.auth == AuthMode::Users);
     let closed = store.close_left_queries(unix_ms(), "the coordinator stopped before the query had ended").await;
     if closed.map_err(EngineError::Catalog)? > 0 {
         tracing::info!("records of queries closed that an earlier coordinator left open");
@@ -155,13 +159,10 @@ pub async fn start(
         AuthMode::Open => None,
         AuthMode::Users => Some(Auth::new(Arc::clone(&store))),
     };
-    let sessions = Arc::new(Sessions::new(
-        Arc::clone(&config.token_keys),
-        config.token_ttl,
-        config.default_database.clone(),
-        auth,
-    ));
-    let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };
+    let lifetimes = Lifetimes { token: config.token_ttl, session: config.session_max };
+    let sessions =
+        Arc::new(Sessions::new(Arc::clone(&config.token_keys), lifetimes, config.default_database.clone(), auth));
+    let face = Face { sessions, statements, store: Arc::clone(&store), keys: Arc::clone(&config.keys) };
 
     let (close, closed) = oneshot::channel();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -172,7 +173,7 @@ pub async fn start(
         incoming(listener, config.tls.clone()),
         closed,
     )));
-    let sweeper = AbortOnDropHandle::new(network.spawn(sweep(waiting.clone())));
+    let sweeper = AbortOnDropHandle::new(network.spawn(sweep(waiting.clone(), Arc::clone(&store))));
     tracing::info!(%address, "coordinator serves Flight SQL");
     Ok(RunningCoordinator {
         address,
@@ -249,8 +250,9 @@ async fn serve(
     incoming: impl Stream<Item = std::io::Result<Connection>> + Send + 'static,
     closed: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
-    let door = Arc::clone(&face.sessions);
-    let service = Door::new(door, FlightServiceServer::new(face).max_decoding_message_size(MOST_RECEIVED_BYTES));
+    let (door, face) = (Arc::clone(&face.sessions), Arc::new(face));
+    let service = |bytes| FlightServiceServer::from_arc(Arc::clone(&face)).max_decoding_message_size(bytes);
+    let service = Door::new(door, service(MOST_RECEIVED_BYTES), service(auth::MESSAGE_BYTES));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -277,11 +279,14 @@ fn reflection() -> Option<ServerReflectionServer<impl ServerReflection>> {
         .ok()
 }
 
-async fn sweep(waiting: WaitingQueries) {
+async fn sweep(waiting: WaitingQueries, store: Arc<dyn CatalogStore>) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    let mut records = tokio::time::interval(PRUNE_INTERVAL);
     loop {
-        ticks.tick().await;
-        waiting.sweep();
+        tokio::select! {
+            _ = ticks.tick() => waiting.sweep(),
+            _ = records.tick() => prune(store.as_ref()).await,
+        }
     }
 }
 

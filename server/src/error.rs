@@ -58,7 +58,7 @@ pub(crate) fn status_of(error: &EngineError, query: Option<Uuid>) -> Status {
             }
         }
     }
-    kind.status(shortened(message))
+    kind.status(shortened(&message, MESSAGE_BYTES))
 }
 
 /// A status for a request that is itself wrong.
@@ -77,13 +77,13 @@ pub(crate) fn internal(what: &str, cause: impl std::fmt::Display) -> Status {
     Status::new(Code::Internal, format!("{what}: {cause}"))
 }
 
-fn shortened(mut message: String) -> String {
-    if message.len() > MESSAGE_BYTES {
-        let end = (0..=MESSAGE_BYTES).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-        message.truncate(end);
-        message.push_str(" …");
+/// The first bytes of a text, cut between characters; a cut text says so.
+pub(crate) fn shortened(text: &str, most_bytes: usize) -> String {
+    if text.len() <= most_bytes {
+        return text.to_owned();
     }
-    message
+    let end = (0..=most_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{} …", &text[..end])
 }
 
 #[cfg(test)]

@@ -62,6 +62,9 @@ pub(crate) enum UserAction {
     Add {
         /// The name: ASCII letters, digits and _.
         name: String,
+        /// Give the user the tables and jobs that an earlier user of this name left.
+        #[arg(long)]
+        adopt: bool,
         #[command(flatten)]
         password: PasswordSource,
     },
@@ -72,7 +75,7 @@ pub(crate) enum UserAction {
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Take a user away; the tables of the user stay.
+    /// Take a user away; the tables of the user stay, jobs that have not begun are cancelled.
     Remove {
         /// The user.
         name: String,

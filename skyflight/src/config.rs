@@ -40,6 +40,7 @@ pub(crate) struct OperationsSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AuthSection {
     pub(crate) mode: String,
+    pub(crate) session_max_s: u64,
     pub(crate) token_ttl_s: u64,
     pub(crate) key_age_s: u64,
 }
@@ -142,7 +143,9 @@ impl Config {
                  keeps listeners out"
             );
         }
+        self.check_worker(self.worker.listen)?;
         let positive = [
+            (self.auth.session_max_s, "auth.session_max_s"),
             (self.auth.token_ttl_s, "auth.token_ttl_s"),
             (self.coordinator.ticket_ttl_s, "coordinator.ticket_ttl_s"),
             (self.coordinator.max_queries as u64, "coordinator.max_queries"),
@@ -168,6 +171,18 @@ impl Config {
         self.shuffle_mode().context("coordinator.shuffle")?;
         self.endpoint_mode().context("coordinator.endpoints")?;
         ensure!(self.worker.batch_rows <= 1 << 20, "worker.batch_rows is at most 1048576");
+        Ok(())
+    }
+
+    /// Checks the address at which a worker is to listen, wherever it was said. Whoever has a ticket gets
+    /// rows there, and in clear whoever listens gets both.
+    pub(crate) fn check_worker(&self, listen: SocketAddr) -> Result<()> {
+        ensure!(
+            listen.ip().is_loopback() || self.tls.is_on() || allows_open(),
+            "worker.listen = \"{listen}\" would send tickets and rows in clear beyond this machine; set \
+             tls.certificate and tls.key, listen on 127.0.0.1, or set SKYFLIGHT_OPEN=yes if the network itself keeps \
+             listeners out"
+        );
         Ok(())
     }
 
@@ -326,5 +341,19 @@ mod tests {
         let mut config = Config::load(None).unwrap();
         config.coordinator.listen = "0.0.0.0:32010".parse().unwrap();
         assert!(config.check().unwrap_err().to_string().contains("SKYFLIGHT_OPEN"));
+    }
+
+    #[test]
+    fn a_worker_does_not_speak_in_clear_to_the_world_unless_told() {
+        let mut config = Config::load(None).unwrap();
+        let everywhere = "[::]:32011".parse().unwrap();
+        assert!(config.check_worker("127.0.0.1:0".parse().unwrap()).is_ok());
+        let refused = config.check_worker(everywhere).unwrap_err().to_string();
+        assert!(refused.contains("worker.listen") && refused.contains("SKYFLIGHT_OPEN"), "{refused}");
+        config.worker.listen = everywhere;
+        assert!(config.check().is_err());
+        config.tls.certificate = "node.pem".to_owned();
+        config.tls.key = "node.key".to_owned();
+        config.check().unwrap();
     }
 }

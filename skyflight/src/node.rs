@@ -156,6 +156,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     coordinator.tls = home.tls.clone();
     coordinator.token_keys = Arc::clone(&home.session_keys);
     coordinator.auth = config.auth_mode()?;
+    coordinator.session_max = seconds(config.auth.session_max_s);
     coordinator.token_ttl = seconds(config.auth.token_ttl_s);
     coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
     coordinator.shutdown_grace = seconds(section.drain_s);
@@ -295,6 +296,7 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<()> {
     if let Some(listen) = args.listen {
         worker.listen = listen;
     }
+    config.check_worker(worker.listen)?;
     if args.advertise.is_some() {
         worker.advertise = args.advertise;
     }

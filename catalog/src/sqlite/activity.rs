@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
-use super::value::{corrupt, count_from_sql, count_to_sql, word_from_sql};
+use super::value::{LISTED_CHARS, corrupt, count_from_sql, count_to_sql, word_from_sql};
 use crate::error::{CatalogError, Result};
 use crate::ids::WorkerId;
 use crate::names;
@@ -84,10 +84,14 @@ pub(super) async fn record_query(pool: &SqlitePool, query: &QueryRecord) -> Resu
 /// The latest queries, of one user or of all.
 pub(super) async fn queries(pool: &SqlitePool, user: Option<&str>, limit: u32) -> Result<Vec<QueryRecord>> {
     let rows = sqlx::query(
-        "SELECT * FROM queries WHERE $1 IS NULL OR user_name = $1 ORDER BY started_unix_ms DESC, id DESC LIMIT $2",
+        "SELECT id, user_name, substr(sql_text, 1, $3) AS sql_text, state, substr(error, 1, $3) AS error, \
+           started_unix_ms, finished_unix_ms, row_count, byte_count, chunk_count, planned_chunk_count, \
+           estimated_rows, estimated_bytes, estimated_ms \
+         FROM queries WHERE $1 IS NULL OR user_name = $1 ORDER BY started_unix_ms DESC, id DESC LIMIT $2",
     )
     .bind(user)
     .bind(i64::from(limit))
+    .bind(LISTED_CHARS as i64)
     .fetch_all(pool)
     .await?;
     rows.iter().map(query_from_row).collect()
@@ -97,6 +101,19 @@ pub(super) async fn query(pool: &SqlitePool, id: &str) -> Result<QueryRecord> {
     let row = sqlx::query("SELECT * FROM queries WHERE id = $1").bind(id).fetch_optional(pool).await?;
     let row = row.ok_or_else(|| CatalogError::NotFound { what: "query", name: id.to_owned(), suggestion: None })?;
     query_from_row(&row)
+}
+
+pub(super) async fn prune_queries(pool: &SqlitePool, before_unix_ms: i64, keep: u32) -> Result<u64> {
+    // Those that began together with the last one that is kept are kept as well.
+    let pruned = sqlx::query(
+        "DELETE FROM queries WHERE state <> 'running' AND (started_unix_ms < $1 OR started_unix_ms < \
+           (SELECT started_unix_ms FROM queries ORDER BY started_unix_ms DESC LIMIT 1 OFFSET $2 - 1))",
+    )
+    .bind(before_unix_ms)
+    .bind(i64::from(keep.max(1)))
+    .execute(pool)
+    .await?;
+    Ok(pruned.rows_affected())
 }
 
 /// Closes every open record as failed.

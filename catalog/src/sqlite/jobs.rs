@@ -1,11 +1,12 @@
 //! Jobs as rows.
 
+use futures::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::value::{corrupt, count_from_sql, count_to_sql, word_from_sql};
+use super::value::{LISTED_CHARS, corrupt, count_from_sql, count_to_sql, word_from_sql};
 use crate::error::{CatalogError, Result};
 use crate::job::{Job, JobFailure, JobFilter, JobResult, JobState, JobStep};
 use crate::records::Estimated;
@@ -54,7 +55,7 @@ pub(super) async fn by_id(pool: &SqlitePool, id: &str) -> Result<Job> {
 pub(super) async fn list(pool: &SqlitePool, filter: JobFilter<'_>) -> Result<Vec<Job>> {
     // One text for all filters: the states as words between spaces.
     let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
-    let rows = sqlx::query(
+    let mut rows = sqlx::query(
         "SELECT * FROM jobs WHERE ($1 IS NULL OR user_name = $1) AND ($2 = '' OR $2 LIKE '% ' || state || ' %') \
            AND ($3 IS NULL OR expires_unix_ms <= $3) \
          ORDER BY submitted_unix_ms DESC, id DESC LIMIT $4",
@@ -63,9 +64,17 @@ pub(super) async fn list(pool: &SqlitePool, filter: JobFilter<'_>) -> Result<Vec
     .bind(states)
     .bind(filter.expired_at_unix_ms)
     .bind(i64::from(filter.limit))
-    .fetch_all(pool)
-    .await?;
-    rows.iter().map(job_from_row).collect()
+    .fetch(pool);
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        // Whole texts are held one at a time.
+        let mut job = job_from_row(&row)?;
+        if let Some((end, _)) = job.sql.char_indices().nth(LISTED_CHARS) {
+            job.sql = job.sql[..end].to_owned();
+        }
+        jobs.push(job);
+    }
+    Ok(jobs)
 }
 
 pub(super) async fn step(write: &mut SqliteConnection, id: &str, step: &JobStep) -> Result<bool> {

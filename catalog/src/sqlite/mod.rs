@@ -262,6 +262,10 @@ impl CatalogStore for SqliteStore {
         activity::query(&self.shared, id).await
     }
 
+    async fn prune_queries(&self, before_unix_ms: i64, keep: u32) -> Result<u64> {
+        activity::prune_queries(&self.shared, before_unix_ms, keep).await
+    }
+
     async fn close_left_queries(&self, at_unix_ms: i64, error: &str) -> Result<u64> {
         activity::close_left_queries(&self.shared, at_unix_ms, error).await
     }

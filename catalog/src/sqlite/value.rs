@@ -8,6 +8,9 @@ use sqlx::SqliteConnection;
 
 use crate::error::{CatalogError, Result};
 
+/// Characters of a text or an error in a list, of which thousands are held at once.
+pub(super) const LISTED_CHARS: usize = 16 << 10;
+
 /// Milliseconds of Unix time by this machine's clock.
 pub(super) fn now_unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

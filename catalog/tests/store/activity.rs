@@ -75,3 +75,34 @@ async fn a_query_has_one_record_from_start_to_end() {
     assert_eq!((closed.state, closed.finished_ms), (QueryState::Failed, Some(3000)));
     assert_eq!(store.close_left_queries(4000, "again").await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn old_records_go_and_lists_are_short() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let record = |n: i64, state: QueryState| QueryRecord {
+        id: format!("q{n}"),
+        user: "ann".to_owned(),
+        sql: "x".repeat(1 << 20),
+        state,
+        error: None,
+        started_ms: n,
+        finished_ms: None,
+        rows: 0,
+        bytes: 0,
+        chunks: 0,
+        estimate: Estimated::default(),
+    };
+    store.record_query(&record(0, QueryState::Running)).await.unwrap();
+    for n in 1..=10 {
+        store.record_query(&record(n, QueryState::Finished)).await.unwrap();
+    }
+    let listed = store.queries_of("ann", 100).await.unwrap();
+    assert!(listed.len() == 11 && listed.iter().all(|query| query.sql.len() == 16 << 10));
+    assert_eq!(store.query("q3").await.unwrap().sql.len(), 1 << 20);
+    let kept = async || store.queries(100).await.unwrap().iter().map(|query| query.started_ms).collect::<Vec<_>>();
+    assert_eq!(store.prune_queries(3, 100).await.unwrap(), 2, "by age");
+    assert_eq!(kept().await, [10, 9, 8, 7, 6, 5, 4, 3, 0], "what runs stays");
+    assert_eq!(store.prune_queries(0, 4).await.unwrap(), 4, "by number");
+    assert_eq!(kept().await, [10, 9, 8, 7, 0]);
+    assert_eq!(store.prune_queries(0, 4).await.unwrap(), 0);
+}

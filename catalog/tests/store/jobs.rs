@@ -146,3 +146,13 @@ async fn jobs_are_listed_by_user_and_state_and_their_bytes_counted() {
     store.step_job("a", &JobStep::Expire).await.unwrap();
     assert_eq!(store.job_bytes("ann").await.unwrap(), 600);
 }
+
+#[tokio::test]
+async fn lists_have_the_beginning_of_a_long_text() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let sql = format!("SELECT '{}'", "é".repeat(1 << 20));
+    store.submit_job(&Job { sql: sql.clone(), ..job("a", "ann", 100) }).await.unwrap();
+    let listed = store.jobs(JobFilter { limit: 10, ..JobFilter::default() }).await.unwrap().remove(0).sql;
+    assert!(listed.chars().count() == 16 << 10 && sql.starts_with(&listed));
+    assert_eq!(store.job("a").await.unwrap().sql, sql);
+}

@@ -149,7 +149,7 @@ fn keys_change_with_time_and_what_they_signed_ends_with_them() {
     let second = rotated(&alone, 1_100).unwrap();
     assert_eq!(second.ids()[1], alone.ids()[0]);
     // A key that was added by hand waits where it is.
-    let added = second.stepped(KeyStep::Add);
+    let added = second.stepped(KeyStep::Add).unwrap();
     let later = rotated(&added, 1_140).unwrap();
     assert_eq!(later.ids(), [second.ids()[0].clone(), added.ids()[2].clone()]);
     // Long asleep: one new key, and nothing that could still be out is refused.

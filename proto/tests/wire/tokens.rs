@@ -6,6 +6,7 @@ use skyflight_proto::{ClusterKeys, KeyStep, SessionClaims, TokenError, claims_to
 
 fn claims() -> SessionClaims {
     SessionClaims {
+        since: Some(1),
         sub: "vera".into(),
         iat: 1_000,
         exp: 2_000,
@@ -77,6 +78,9 @@ fn a_change_of_keys_refuses_nothing_until_the_old_key_is_retired() {
     assert_eq!(other.ids(), added.ids(), "clones follow");
 
     let promoted = ClusterKeys::step_file(&path, KeyStep::Promote).unwrap();
+    let again = ClusterKeys::step_file(&path, KeyStep::Promote).unwrap_err();
+    assert!(again.to_string().contains("key add"), "{again}");
+    assert_eq!(ClusterKeys::load(&path).unwrap().ids(), promoted.ids(), "twice is not back again");
     let fresh = promoted.sign_token(&claims()).unwrap();
     assert!(other.verify_token(&fresh, 1_500).is_ok(), "the new key was known before it signed");
     server.reload(&path).unwrap();

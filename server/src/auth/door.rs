@@ -15,6 +15,8 @@ use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 use tonic::transport::server::TcpConnectInfo;
 
+use super::strangers::{PATIENCE, Strangers, may_say_nothing};
+use super::who_are_you;
 use crate::session::{Credentials, Sessions, credentials_of};
 
 /// A service behind a door that `sessions` keep; wide open where everybody may ask.
@@ -22,11 +24,15 @@ use crate::session::{Credentials, Sessions, credentials_of};
 pub(crate) struct Door<S> {
     sessions: Arc<Sessions>,
     inner: S,
+    /// The same for strangers: it takes small messages only, and is always ready.
+    outer: S,
+    strangers: Strangers,
 }
 
 impl<S> Door<S> {
-    pub(crate) fn new(sessions: Arc<Sessions>, inner: S) -> Door<S> {
-        Door { sessions, inner }
+    /// `outer` is `inner` with messages of at most [`MESSAGE_BYTES`](super::MESSAGE_BYTES).
+    pub(crate) fn new(sessions: Arc<Sessions>, inner: S, outer: S) -> Door<S> {
+        Door { sessions, inner, outer, strangers: Strangers::default() }
     }
 }
 
@@ -52,13 +58,30 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let sessions = Arc::clone(&self.sessions);
+        let (mut outer, strangers) = (self.outer.clone(), self.strangers.clone());
         Box::pin(async move {
             let from = peer(&request);
             let mut headers = MetadataMap::from_headers(std::mem::take(request.headers_mut()));
-            match admit(&sessions, &mut headers, from).await {
-                Ok(()) => {
-                    *request.headers_mut() = headers.into_headers();
-                    inner.call(request).await
+            let admitted = admit(&sessions, &mut headers, from).await;
+            *request.headers_mut() = headers.into_headers();
+            match admitted {
+                Ok(Admitted::Known) => inner.call(request).await,
+                Ok(Admitted::Stranger) if !may_say_nothing(request.uri().path()) => Ok(who_are_you().into_http()),
+                Ok(Admitted::Stranger) => {
+                    let Some(_stranger) = strangers.enter(from) else {
+                        return Ok(Status::resource_exhausted(
+                            "too many calls without credentials at once; try again in a few seconds",
+                        )
+                        .into_http());
+                    };
+                    match tokio::time::timeout(PATIENCE, outer.call(request)).await {
+                        Ok(answer) => answer,
+                        Err(_) => Ok(Status::deadline_exceeded(format!(
+                            "a call without credentials has {} s",
+                            PATIENCE.as_secs()
+                        ))
+                        .into_http()),
+                    }
                 }
                 Err(status) => Ok(status.into_http()),
             }
@@ -66,21 +89,27 @@ where
     }
 }
 
-/// Lets pass who says nothing: Handshake may say it in its message, a worker has a ticket, and
-/// everything else is refused behind the door.
-async fn admit(sessions: &Sessions, headers: &mut MetadataMap, from: Option<IpAddr>) -> Result<(), Status> {
-    let Some(auth) = sessions.auth() else { return Ok(()) };
+/// Who stands at the door.
+enum Admitted {
+    /// One whose credentials are good, or anybody where everybody may ask.
+    Known,
+    /// One who says nothing.
+    Stranger,
+}
+
+async fn admit(sessions: &Sessions, headers: &mut MetadataMap, from: Option<IpAddr>) -> Result<Admitted, Status> {
+    let Some(auth) = sessions.auth() else { return Ok(Admitted::Known) };
     match credentials_of(headers)? {
-        Credentials::None => Ok(()),
+        Credentials::None => Ok(Admitted::Stranger),
         Credentials::Basic { user, password } => {
             let caller = sessions.of_login(auth.log_in(&user, password.text(), from).await?);
             let bearer = sessions.bearer(&sessions.token(&caller)?)?;
             headers.insert("authorization", bearer);
-            Ok(())
+            Ok(Admitted::Known)
         }
         Credentials::Token(text) => {
             let caller = sessions.of_token(&text)?;
-            auth.still(&caller.user, caller.login).await
+            auth.still(&caller.user, caller.login).await.map(|()| Admitted::Known)
         }
         Credentials::Foreign => Err(Status::unauthenticated("this is not a token of this server; log in again")),
     }

@@ -1,13 +1,15 @@
 //! Who may ask at all: users with passwords in the catalog.
 //!
 //! The [`Door`] stands before the Flight service. It turns a user and password into a session token,
-//! and sees that the user of a token is still one, so that behind it there are tokens only. What a
+//! and sees that the user of a token is still one, so that behind it there are tokens only. Of those who
+//! say nothing it lets few through (`strangers`). What a
 //! password check costs (it is slow on purpose) is bounded by [`Passwords`], and what guessing gains
 //! by [`Throttle`].
 
 mod door;
 mod hash;
 mod passwords;
+mod strangers;
 mod throttle;
 
 use std::net::IpAddr;
@@ -17,13 +19,14 @@ use std::time::{Duration, Instant};
 use moka::future::Cache;
 use skyflight_catalog::{CatalogStore, User, check_user_name};
 use skyflight_engine::EngineError;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::error::status_of;
 use crate::figures;
 pub(crate) use door::Door;
 pub use hash::{PasswordError, hash_password};
-use passwords::Passwords;
+use passwords::{Attempt, Passwords};
+pub(crate) use strangers::MESSAGE_BYTES;
 use throttle::Throttle;
 
 /// How long a user's record is believed: a removed user is out after it.
@@ -31,6 +34,9 @@ const RECORD_AGE: Duration = Duration::from_secs(2);
 
 /// Most records that are remembered, of users and of names that are none.
 const RECORDS: u64 = 10_000;
+
+/// Characters of a name that are logged when a login fails.
+const LOGGED_CHARS: usize = 64;
 
 /// Who may use a coordinator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,26 +95,43 @@ impl Auth {
             return Err(who_are_you());
         }
         let record = self.record(user).await?;
-        if let Some(known) = record.as_deref().filter(|known| self.passwords.remembers(known, password)) {
-            return Ok(login(known));
+        let mut guessed = false;
+        let admit = || {
+            guessed = true;
+            self.throttle.admit(user, from, Instant::now()).map_err(|wait| {
+                Status::unauthenticated(format!(
+                    "too many logins of this user or from this address have failed; try again in {} s",
+                    wait.as_secs().max(1)
+                ))
+            })
+        };
+        let attempt = Attempt { known: record.as_deref(), user, password, from };
+        let checked = self.passwords.check(attempt, admit).await;
+        if guessed {
+            figures::login(checked.is_ok());
         }
-        self.throttle.admit(user, from, Instant::now()).map_err(|wait| {
-            Status::unauthenticated(format!(
-                "too many logins of this user or from this address have failed; try again in {} s",
-                wait.as_secs().max(1)
-            ))
-        })?;
-        let found = self.passwords.check(record, password).await?;
-        figures::login(found.is_some());
-        match found {
-            Some(known) => {
-                self.throttle.succeeded(user, from);
+        match (checked, record) {
+            (Ok(()), Some(known)) => {
+                if guessed {
+                    self.throttle.succeeded(user, from);
+                }
                 Ok(login(&known))
             }
-            None => {
-                self.throttle.failed(user, from, Instant::now());
-                tracing::warn!(user = %user.escape_debug(), ?from, "login failed");
-                Err(Status::unauthenticated("user or password is wrong"))
+            // Nobody's password is never right.
+            (Ok(()), None) => Err(who_are_you()),
+            (Err(status), _) if status.code() != Code::Unauthenticated => {
+                if guessed {
+                    self.throttle.unanswered(user, from);
+                }
+                Err(status)
+            }
+            (Err(status), _) => {
+                if guessed {
+                    // As long as a name can be, with room for one that is none.
+                    let user: String = user.chars().take(LOGGED_CHARS).flat_map(char::escape_debug).collect();
+                    tracing::warn!(user, ?from, why = status.message(), "login failed");
+                }
+                Err(status)
             }
         }
     }

@@ -9,9 +9,15 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use skyflight_engine::EngineError;
 use skyflight_engine::guard::Name;
-use skyflight_engine::schema::{HEALPIX_COLUMN, client_schema};
+use skyflight_engine::schema::{HEALPIX_COLUMN, client_schema, least_row_bytes};
 
 use super::own_tables::Matching;
+
+/// Bytes that a row of a table may take at least: values of a fixed width take their place as NULLs too.
+const MOST_ROW_BYTES: u64 = 1 << 20;
+
+/// Bytes that the rows brought into a table's schema at a time take at least.
+const BYTES_AT_ONCE: u64 = 32 << 20;
 
 /// Brings batches into a table's schema.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) struct Fit {
 ///
 /// # Errors
 /// `Invalid` for no columns, a column without a name or two with one name; `Unsupported` for a type that
-/// is not stored, with the column's name.
+/// is not stored, with the column's name, and for rows that are too wide.
 pub(super) fn storable(rows: &SchemaRef) -> Result<(SchemaRef, Fit), EngineError> {
     let plain = client_schema(rows);
     let mut names = HashSet::new();
@@ -57,6 +63,13 @@ pub(super) fn storable(rows: &SchemaRef) -> Result<(SchemaRef, Fit), EngineError
         return Err(EngineError::Invalid("a table needs at least one column".to_owned()));
     }
     let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let row_bytes = least_row_bytes(&schema);
+    if row_bytes > MOST_ROW_BYTES {
+        return Err(EngineError::Unsupported(format!(
+            "a row of these columns takes {row_bytes} bytes even without values, and tables have at most \
+             {MOST_ROW_BYTES}; cast wide columns to Binary or to lists of no fixed length"
+        )));
+    }
     Ok((Arc::clone(&schema), Fit { schema, from }))
 }
 
@@ -152,11 +165,21 @@ impl Fit {
         Ok(Fit { schema: Arc::clone(columns), from })
     }
 
-    /// A batch in the table's schema.
+    /// A batch in the table's schema, in pieces that are made one after the other: columns that the batch
+    /// has not, or has as NULLs without a type, may be many times larger than the batch.
     ///
     /// # Errors
     /// `Invalid` for a value that its column does not take, with the column.
-    pub(super) fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch, EngineError> {
+    pub(super) fn pieces(
+        self: Arc<Self>,
+        batch: RecordBatch,
+    ) -> impl Iterator<Item = Result<RecordBatch, EngineError>> {
+        let rows = batch.num_rows();
+        let at_once = usize::try_from(BYTES_AT_ONCE / least_row_bytes(&self.schema).max(1)).unwrap_or(rows).max(1);
+        (0..rows).step_by(at_once).map(move |start| self.apply(&batch.slice(start, at_once.min(rows - start))))
+    }
+
+    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch, EngineError> {
         let rows = batch.num_rows();
         let columns = self.schema.fields().iter().zip(&self.from).map(|(field, from)| match from {
             None => Ok(new_null_array(field.data_type(), rows)),

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 pub(super) use skyflight_engine::guard::Command;
 use skyflight_engine::guard::classify;
 use skyflight_engine::parameters::Described;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -18,6 +19,9 @@ use super::statement::Statements;
 use crate::error::{bad_request, internal, status_of};
 use crate::session::Caller;
 use crate::session::options::set_by_statement;
+
+/// Texts longer than this are read where waiting is allowed.
+const LONG_TEXT_BYTES: usize = 64 << 10;
 
 /// What came of a statement that is no query.
 #[derive(Debug)]
@@ -43,7 +47,10 @@ impl Statements {
     /// Errors: `InvalidArgument` for text that is too long, or that begins like one of the commands and
     /// goes on otherwise.
     pub(super) fn classify(&self, sql: &str) -> Result<Command, Status> {
-        classify(sql, self.sql_limits()).map_err(|error| status_of(&error, None))
+        let classified = || classify(sql, self.sql_limits()).map_err(|error| status_of(&error, None));
+        // Long texts take milliseconds, in which other calls go on elsewhere.
+        let elsewhere = Handle::try_current().is_ok_and(|here| here.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if sql.len() > LONG_TEXT_BYTES && elsewhere { tokio::task::block_in_place(classified) } else { classified() }
     }
 
     /// What a statement gives and takes; nothing is run.
@@ -64,7 +71,8 @@ impl Statements {
         })
     }
 
-    /// Runs a statement that is no query, to its end, with rows of values for its parameters.
+    /// Runs a statement that is no query, to its end, with rows of values for its parameters: once for
+    /// each of them, so that without rows nothing is changed.
     ///
     /// Errors: `InvalidArgument` for a query; those of what is run.
     pub(super) async fn run(
@@ -73,6 +81,9 @@ impl Statements {
         command: Command,
         values: Option<&RecordBatch>,
     ) -> Result<Outcome, Status> {
+        if is_update(&command) && values.is_some_and(|values| values.num_rows() == 0) {
+            return Ok(Outcome::update(Some(0)));
+        }
         match command {
             Command::Query(sql) => {
                 // Planning refuses whatever is not a query, each kind in its own words.

@@ -38,6 +38,9 @@ use crate::session::{Caller, Sessions, options};
 /// The response header that names the query, for logs on both sides.
 const QUERY_ID_HEADER: &str = "x-skyflight-query-id";
 
+/// The largest answer that every client takes: gRPC's default is 4 MiB, and some libraries mean 4,000,000 by it.
+pub(super) const MOST_ANSWERED_BYTES: usize = 4_000_000;
+
 /// The Flight SQL service.
 pub(crate) struct Face {
     pub(crate) sessions: Arc<Sessions>,
@@ -142,7 +145,7 @@ impl FlightService for Face {
         let fetched = match command {
             Command::TicketStatementQuery(ticket) => {
                 let first_batch = FirstBatch::of_headers(request.metadata())?;
-                self.statements.fetch(&ticket.statement_handle, first_batch, limit).await?
+                self.statements.fetch(&caller, &ticket.statement_handle, first_batch, limit).await?
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&caller, &query.prepared_statement_handle)?;
@@ -267,6 +270,10 @@ impl Announced {
         let mut info = info(&self.schema, endpoints, descriptor)?;
         if let Some(rows) = self.rows {
             info.total_records = i64::try_from(rows).unwrap_or(i64::MAX);
+        }
+        // A long text is in the ticket too, and twice may be more than a client takes. It knows what it asked.
+        if info.encoded_len() > MOST_ANSWERED_BYTES {
+            info.flight_descriptor = None;
         }
         Ok(info)
     }

@@ -1,7 +1,9 @@
 //! Rows that a client streams to the server: bound values and uploads.
 //!
 //! Crafted IPC has made decoders panic, so a stream is decoded in a task of its own, where a panic is
-//! this client's error and nobody else's.
+//! this client's error and nobody else's. A failed allocation would be everybody's: see [`super::growth`].
+
+use std::time::Duration;
 
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -10,15 +12,20 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use skyflight_proto::FailureKind;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
+use super::growth::{Growth, pieces, plain_bytes};
 use crate::error::bad_request;
 
 /// Batches that may wait for whoever takes them.
 const BATCHES_AHEAD: usize = 2;
+
+/// How long a client may pause between messages: some compute what they send.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// Messages without rows that are read of one stream.
 const MOST_EMPTY: usize = 1_000;
@@ -65,11 +72,10 @@ impl Incoming {
     /// All of a stream that should be small.
     ///
     /// Errors: as [`Incoming::read`]; `InvalidArgument` beyond `most_bytes`.
-    pub(super) async fn collect(incoming: Option<Incoming>, most_bytes: usize) -> Result<Vec<RecordBatch>, Status> {
-        let Some(mut incoming) = incoming else { return Ok(Vec::new()) };
-        let (mut batches, mut bytes) = (Vec::new(), 0);
-        while let Some(batch) = incoming.batches.try_next().await? {
-            bytes += batch.get_array_memory_size();
+    pub(super) async fn collect(mut self, most_bytes: u64) -> Result<Vec<RecordBatch>, Status> {
+        let (mut batches, mut bytes) = (Vec::new(), 0_u64);
+        while let Some(batch) = self.batches.try_next().await? {
+            bytes = bytes.saturating_add(plain_bytes(&batch));
             if bytes > most_bytes {
                 return Err(bad_request(format!(
                     "the bound values take more than {most_bytes} bytes; upload them as a table"
@@ -87,16 +93,27 @@ async fn decode(
     tell_schema: oneshot::Sender<Result<Option<SchemaRef>, Status>>,
     batches: mpsc::Sender<Result<RecordBatch, Status>>,
 ) {
-    let messages = futures::stream::once(async { Ok(first) }).chain(rest.map_err(FlightError::from));
+    let rest = futures::stream::unfold(Some(rest), |rest| async move {
+        let mut rest = rest?;
+        match tokio::time::timeout(SILENCE, rest.message()).await {
+            Ok(Ok(message)) => message.map(|message| (Ok(message), Some(rest))),
+            Ok(Err(status)) => Some((Err(FlightError::from(status)), None)),
+            Err(_) => {
+                let silent = format!("nothing was sent for {} s", SILENCE.as_secs());
+                Some((Err(FlightError::from(FailureKind::DeadlineExceeded.status(silent))), None))
+            }
+        }
+    });
+    let messages = futures::stream::once(async { Ok(first) }).chain(rest);
     // A descriptor may come alone, before the schema or without any.
-    let mut empty = 0;
+    let (mut empty, mut growth) = (0, Growth::default());
     let messages = messages.try_filter_map(move |message| {
         let is_empty = message.data_header.is_empty();
         empty += usize::from(is_empty);
         let message = match is_empty {
             true if empty > MOST_EMPTY => Err(FlightError::DecodeError("the stream does not begin".to_owned())),
             true => Ok(None),
-            false => Ok(Some(message)),
+            false => growth.admit(&message).map(|()| Some(message)).map_err(FlightError::DecodeError),
         };
         std::future::ready(message)
     });
@@ -117,10 +134,20 @@ async fn decode(
         return;
     }
     while let Some(batch) = next {
-        let batch = batch.map_err(status_of_flight);
-        let failed = batch.is_err();
-        if batches.send(batch).await.is_err() || failed {
-            return;
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                // Whoever took the batches may have gone.
+                let _ = batches.send(Err(status_of_flight(error))).await;
+                return;
+            }
+        };
+        for piece in pieces(&batch) {
+            let piece = piece.map_err(|why| undecodable(&why));
+            let failed = piece.is_err();
+            if batches.send(piece).await.is_err() || failed {
+                return;
+            }
         }
         next = decoded.next().await;
     }
@@ -129,6 +156,7 @@ async fn decode(
 fn status_of_flight(error: FlightError) -> Status {
     match error {
         FlightError::Tonic(status) => *status,
+        FlightError::DecodeError(why) => undecodable(&why),
         other => undecodable(&other.to_string()),
     }
 }

@@ -7,9 +7,11 @@
 //! - [`own_tables`] and [`columns`]: tables that users make and fill, by SQL or by [`ingest`];
 //! - [`poll`], [`cancel`] and [`renew`]: what becomes of a query or a job after it was accepted;
 //! - [`promise`]: what tickets promise;
-//! - [`rows`]: a query's rows as Flight messages, relayed undecoded where nothing is computed here;
+//! - [`rows`]: a query's rows as Flight messages, relayed undecoded where nothing is computed here,
+//!   and handed on by a [`pump`];
 //! - [`metadata`]: what clients ask about catalogs, tables, keys, types and the server itself;
-//! - [`put`] and [`actions`]: DoPut, with what clients stream to it read by [`incoming`], and DoAction.
+//! - [`put`] and [`actions`]: DoPut, with what clients stream to it read by [`incoming`] within
+//!   the bounds of [`growth`], and DoAction.
 //!
 //! arrow-flight's `FlightSqlService` is not used, only its messages: its blanket service cannot
 //! answer GetSchema, calls a malformed command `Internal`, and wants three methods for each of ten
@@ -21,6 +23,7 @@ mod columns;
 mod commands;
 mod endpoints;
 mod face;
+mod growth;
 mod incoming;
 mod ingest;
 mod metadata;
@@ -28,6 +31,7 @@ mod own_tables;
 mod poll;
 mod prepared;
 mod promise;
+mod pump;
 mod put;
 mod renew;
 mod rows;

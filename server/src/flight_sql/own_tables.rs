@@ -1,22 +1,27 @@
 //! Tables of a user's own: made, filled and dropped by SQL and by uploads.
 //!
-//! Each write runs to its end within the call that brings it. Writes of one user wait for each other,
-//! so that what a statement found out about a table still holds when it writes.
+//! Each write runs to its end within the call that brings it, or, when its client goes away, to the end of
+//! whatever it began. Writes of one user wait for each other, so that what a statement found out about a
+//! table still holds when it writes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
-use futures::StreamExt;
-use moka::sync::Cache;
+use futures::stream::PollNext;
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use skyflight_catalog::{CatalogError, CatalogStore, FileKind, Snapshot, TableSnapshot, check_name};
 use skyflight_engine::EngineError;
 use skyflight_engine::fragment::error_of;
 use skyflight_engine::guard::{CreateTable, Existing, Name, TableName, parameters_as_row};
 use skyflight_engine::own::{OWN_ALIAS, own_database};
 use skyflight_engine::schema::{HEALPIX_COLUMN, arrow_schema};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::columns::{Fit, storable};
@@ -28,17 +33,14 @@ use crate::uploads::{DirectorColumns, RowStream, TableWriter, Upload, UploadLimi
 /// How long a write waits for the same user's other writes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Users whose turns are known at a time.
-const MOST_TURNS: u64 = 10_000;
-
 /// How users' tables are written.
 pub(crate) struct OwnTables {
     pub(crate) writer: Option<Arc<dyn TableWriter>>,
     pub(crate) store: Arc<dyn CatalogStore>,
     /// What all tables of one user may hold.
     pub(crate) quota: UploadLimits,
-    /// One writer at a time, by database.
-    turns: Cache<String, Arc<Semaphore>>,
+    /// One writer at a time, by database; known as long as somebody writes or waits to.
+    turns: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl OwnTables {
@@ -47,8 +49,18 @@ impl OwnTables {
         store: Arc<dyn CatalogStore>,
         quota: UploadLimits,
     ) -> OwnTables {
-        let turns = Cache::builder().max_capacity(MOST_TURNS).time_to_idle(10 * PATIENCE).build();
-        OwnTables { writer, store, quota, turns }
+        OwnTables { writer, store, quota, turns: Mutex::default() }
+    }
+
+    fn turns_of(&self, database: &str) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock();
+        if let Some(known) = turns.get(database).and_then(Weak::upgrade) {
+            return known;
+        }
+        turns.retain(|_, turns| turns.strong_count() > 0);
+        let fresh = Arc::new(Semaphore::new(1));
+        turns.insert(database.to_owned(), Arc::downgrade(&fresh));
+        fresh
     }
 }
 
@@ -88,8 +100,11 @@ pub(super) struct Target {
     database: String,
     pub(super) table: String,
     snapshot: Option<Arc<Snapshot>>,
-    _turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
 }
+
+/// The turn of one writer. The semaphore is known as long as a permit of it is out.
+type Turn = (OwnedSemaphorePermit, Arc<Semaphore>);
 
 impl Target {
     fn existing(&self) -> Option<&TableSnapshot> {
@@ -230,13 +245,13 @@ impl Statements {
         let turn = if to_write { Some(self.turn(&own).await?) } else { None };
         let session = self.engine().session(session_options(caller, None)).await.map_err(failed)?;
         let snapshot = session.catalog().iter().find(|known| known.database.name.eq_ignore_ascii_case(&own)).cloned();
-        Ok(Target { database: own, table: name.table.text.clone(), snapshot, _turn: turn })
+        Ok(Target { database: own, table: name.table.text.clone(), snapshot, turn })
     }
 
-    async fn turn(&self, database: &str) -> Result<OwnedSemaphorePermit, Status> {
-        let turns = self.own_tables().turns.get_with_by_ref(database, || Arc::new(Semaphore::new(1)));
-        match tokio::time::timeout(PATIENCE, turns.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
+    async fn turn(&self, database: &str) -> Result<Turn, Status> {
+        let turns = self.own_tables().turns_of(database);
+        match tokio::time::timeout(PATIENCE, Arc::clone(&turns).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok((permit, turns)),
             Ok(Err(_)) | Err(_) => Err(failed(EngineError::ResourceExhausted(format!(
                 "another statement of yours has been writing into {OWN_ALIAS} for {} s; try again when it has ended",
                 PATIENCE.as_secs()
@@ -335,9 +350,11 @@ impl Statements {
             director,
             limits,
         };
-        let batches = rows.batches.map(move |batch| batch.and_then(|batch| fit.apply(&batch))).boxed();
+        let fit = Arc::new(fit);
+        let fitted = rows.batches.map_ok(move |batch| futures::stream::iter(Arc::clone(&fit).pieces(batch)));
+        let batches = fitted.try_flatten().boxed();
         let (database, table, mode) = (upload.database.clone(), upload.table.clone(), upload.mode);
-        let written = writer.write(upload, batches).await.map_err(failed)?;
+        let written = write_in_turn(Arc::clone(writer), upload, batches, target.turn).await.map_err(failed)?;
         tracing::info!(database, table, ?mode, rows = written, "table written");
         Ok(written)
     }
@@ -364,6 +381,34 @@ impl Statements {
         }
         Ok(left)
     }
+}
+
+/// Writes, and gives the turn back when the writer is done with the table. When the caller goes away no more
+/// rows come, and a writer that has them all goes on: the turn must outlast it.
+async fn write_in_turn(
+    writer: Arc<dyn TableWriter>,
+    upload: Upload,
+    rows: RowStream,
+    turn: Option<Turn>,
+) -> Result<u64, EngineError> {
+    let gone = CancellationToken::new();
+    let _caller = gone.clone().drop_guard();
+    // Ended by an error: rows that just stop would be taken for all of them.
+    let stopped = futures::stream::once(gone.cancelled_owned()).map(|()| Err(EngineError::Cancelled));
+    let rows = rows.map(Some).chain(futures::stream::once(async { None }));
+    let rows = futures::stream::select_with_strategy(stopped.map(Some), rows, |_: &mut ()| PollNext::Left);
+    // Nothing follows the end, whichever it is.
+    let rows = rows.scan(false, |ended, row| {
+        let row = if *ended { None } else { row };
+        *ended = !matches!(row, Some(Ok(_)));
+        std::future::ready(row)
+    });
+    let writing = Handle::current().spawn(async move {
+        let written = writer.write(upload, rows.boxed()).await;
+        drop(turn);
+        written
+    });
+    writing.await.map_err(|failure| EngineError::Internal(format!("the write ended abnormally: {failure}")))?
 }
 
 /// The options that make a table a director, by their names.

@@ -93,7 +93,7 @@ impl Statements {
         if let Some(values) = values {
             kept_values(values)?;
         }
-        let _place = self.parts().gate.enter()?;
+        let _place = self.parts().gate.enter(&caller.user)?;
         self.parts().jobs.submit(caller, sql, values).await.map_err(|error| status_of(&error, None))
     }
 
@@ -206,7 +206,7 @@ impl Statements {
         limit: MessageLimit,
     ) -> Result<Fetched, Status> {
         let failed = move |error| status_of(&error, Some(id));
-        let place = self.parts().gate.enter()?;
+        let place = self.parts().gate.enter(user)?;
         let (view, file) = self.parts().jobs.book().result(user, id).await.map_err(failed)?;
         let batches = file.batches();
         let first = usize::try_from(first).ok().filter(|first| *first <= batches);

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
-use skyflight_engine::frames::{decode_schema, encode_batches, encode_schema};
+use skyflight_engine::frames::{decode_schema, encode_batches, encode_schema, needed_bytes};
 use skyflight_engine::guard::Command;
 use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::parameters::{Described, cast_values};
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 use super::commands::{Outcome, is_update};
 use super::endpoints::Reach;
+use super::face::MOST_ANSWERED_BYTES;
 use super::promise::after;
 use super::statement::{Announced, Fetched, HANDLE_TTL, Statement, Statements, bound_values, caller_of, statement_of};
 use crate::error::{bad_request, status_of};
@@ -31,6 +33,9 @@ use crate::session::Caller;
 
 /// Most bytes of values in a handle, which travels with every call.
 const BOUND_BYTES: usize = 1 << 20;
+
+/// Room for what surrounds text and values in a handle, a ticket and the answers that they travel in.
+const ENVELOPE_BYTES: usize = 256 << 10;
 
 /// How long values bound to a handle are remembered, and how many bytes of them.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
@@ -62,10 +67,10 @@ pub(super) struct Bindings(Cache<HandleKey, RecordBatch>);
 
 impl Bindings {
     pub(super) fn new() -> Self {
-        let weigh =
-            |_: &HandleKey, values: &RecordBatch| u32::try_from(values.get_array_memory_size()).unwrap_or(u32::MAX);
+        let weigh = |_: &HandleKey, values: &RecordBatch| u32::try_from(needed_bytes(values)).unwrap_or(u32::MAX);
         let cache = Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(weigh).time_to_live(REMEMBERED_FOR);
-        Bindings(cache.build())
+        // The newest binding is the one that is about to be used.
+        Bindings(cache.eviction_policy(EvictionPolicy::lru()).build())
     }
 }
 
@@ -98,16 +103,15 @@ impl PreparedStatement {
         decode_schema(&self.ticket.parameter_schema).map_err(|error| status_of(&error, None))
     }
 
-    /// Values as the types of its parameters, in one batch; `None` where it has no parameters or there
-    /// are no rows.
+    /// Values as the types of its parameters, in one batch; `None` where there are none, or it has no
+    /// parameters. A batch without rows stands for no run at all.
     ///
     /// Errors: `InvalidArgument` for values that are too many, too few or of other types.
-    fn cast(&self, batches: &[RecordBatch]) -> Result<Option<RecordBatch>, Status> {
+    fn cast(&self, batches: Option<&[RecordBatch]>) -> Result<Option<RecordBatch>, Status> {
+        let Some(batches) = batches else { return Ok(None) };
         let parameters = self.parameters()?;
-        if batches.iter().all(|batch| batch.num_rows() == 0) {
-            return Ok(None);
-        }
-        let cast = batches.iter().map(|batch| cast_values(batch, &parameters)).collect::<Result<Vec<_>, _>>();
+        let batches = batches.iter().filter(|batch| batch.num_rows() > 0);
+        let cast = batches.map(|batch| cast_values(batch, &parameters)).collect::<Result<Vec<_>, _>>();
         let cast = cast.map_err(|error| status_of(&error, None))?;
         if parameters.fields().is_empty() {
             return Ok(None);
@@ -150,15 +154,27 @@ impl Statements {
         Ok(Prepared { described, handle, is_update: is_update(&command) })
     }
 
-    /// The statement behind a handle.
+    /// The statement behind a handle, to be run by `asker`, who prepared it. What its names and the like
+    /// mean was settled then.
     ///
-    /// Errors: `Unauthenticated` for a handle that is altered, expired or of another kind.
+    /// Errors: `Unauthenticated` for a handle that is altered, expired or of another kind;
+    /// `PermissionDenied` for another user's.
     pub(super) fn prepared(&self, asker: &Caller, handle: &[u8]) -> Result<PreparedStatement, Status> {
         let (signed, ticket) = self.verify(handle)?;
         if !ticket.prepared {
             return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
         }
-        let caller = caller_of(signed.user, &ticket);
+        if signed.user != asker.user {
+            return Err(FailureKind::PermissionDenied
+                .status("this statement was prepared by another user; prepare it in this session"));
+        }
+        let settled = caller_of(signed.user, &ticket);
+        let caller = Caller {
+            default_database: settled.default_database,
+            shuffle: settled.shuffle,
+            agent: settled.agent,
+            ..asker.clone()
+        };
         let key = key_of(handle);
         let values = if ticket.parameter_schema.is_empty() {
             None
@@ -170,17 +186,25 @@ impl Statements {
         Ok(PreparedStatement { caller, asker: asker.clone(), ticket, key, values })
     }
 
-    /// Binds rows of values: the handle that holds them. Without rows the handle stays as it is.
+    /// Binds rows of values: the handle that holds them. Without values the handle stays as it is.
     ///
     /// Errors: `InvalidArgument` for values that are too many, too few, of other types or too large.
     pub(super) fn bind(
         &self,
         statement: &PreparedStatement,
         handle: Bytes,
-        batches: &[RecordBatch],
+        batches: Option<&[RecordBatch]>,
     ) -> Result<Bytes, Status> {
         let Some(values) = statement.cast(batches)? else { return Ok(handle) };
         let parameters = kept_values(&values)?;
+        // The handle goes to the client, and comes back in tickets.
+        let together = statement.ticket.sql.len() + parameters.len() + statement.ticket.parameter_schema.len();
+        if together > MOST_ANSWERED_BYTES - ENVELOPE_BYTES {
+            return Err(bad_request(format!(
+                "the statement and its values take {together} bytes, more than clients take in an answer; bind fewer \
+                 rows, or upload them as a table and join with it"
+            )));
+        }
         let ticket = StatementTicket { parameters, ..statement.ticket.clone() };
         self.bindings().0.insert(statement.key, values);
         Ok(self.sign(&statement.caller.user, Uuid::now_v7(), after(HANDLE_TTL), ticket))
@@ -221,7 +245,7 @@ impl Statements {
     pub(super) async fn update_prepared(
         &self,
         prepared: &PreparedStatement,
-        batches: &[RecordBatch],
+        batches: Option<&[RecordBatch]>,
     ) -> Result<Outcome, Status> {
         let values = prepared.cast(batches)?;
         let command = self.classify(&prepared.ticket.sql)?;

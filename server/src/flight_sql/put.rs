@@ -1,10 +1,15 @@
 //! DoPut: values for parameters, statements that change something, and uploads.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
+use parking_lot::Mutex;
 use prost::Message;
+use skyflight_proto::FailureKind;
 use tonic::{Status, Streaming};
 
 use super::actions::no_transaction;
@@ -17,7 +22,50 @@ use crate::error::{bad_request, unsupported};
 use crate::session::Caller;
 
 /// Most bytes of values bound by one call.
-const MOST_VALUE_BYTES: usize = 64 << 20;
+const MOST_VALUE_BYTES: u64 = 64 << 20;
+
+/// Calls that may send something at a time, and how many of them are one user's: each may hold some
+/// messages in memory.
+const MOST_PUTS: usize = 64;
+const MOST_OF_USER: usize = 32;
+
+/// How long a client may take to say what it sends.
+const FIRST_MESSAGE: Duration = Duration::from_secs(60);
+
+/// The calls that are sending something, by user.
+#[derive(Debug, Default)]
+pub(super) struct Puts(Mutex<HashMap<String, usize>>);
+
+struct Sender<'a> {
+    all: &'a Puts,
+    user: &'a str,
+}
+
+impl Puts {
+    /// Errors: `ResourceExhausted`, naming the limit.
+    fn enter<'a>(&'a self, user: &'a str) -> Result<Sender<'a>, Status> {
+        let mut sending = self.0.lock();
+        let (all, own) = (sending.values().sum::<usize>(), sending.get(user).copied().unwrap_or(0));
+        if all >= MOST_PUTS || own >= MOST_OF_USER {
+            return Err(FailureKind::ResourceExhausted.status(format!(
+                "{all} clients are sending rows or changes, {own} of them yours; at most {MOST_PUTS} may at a time, \
+                 {MOST_OF_USER} of one user; try again when one has ended"
+            )));
+        }
+        sending.insert(user.to_owned(), own + 1);
+        Ok(Sender { all: self, user })
+    }
+}
+
+impl Drop for Sender<'_> {
+    fn drop(&mut self) {
+        let mut sending = self.all.0.lock();
+        match sending.get_mut(self.user) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(sending.remove(self.user)),
+        }
+    }
+}
 
 /// What came of a DoPut.
 pub(super) struct Put {
@@ -36,13 +84,19 @@ impl Put {
 ///
 /// Errors: `InvalidArgument` for values that fit no parameters, for a SELECT sent as an update, and for
 /// streams that hold neither a command nor a path; those of running the statement or of the upload;
+/// `ResourceExhausted` when too many send at once; `DeadlineExceeded` for a client that does not;
 /// `Unimplemented` for Substrait.
 pub(super) async fn put(
     statements: &Statements,
     caller: &Caller,
     mut stream: Streaming<FlightData>,
 ) -> Result<Put, Status> {
-    let Some(first) = stream.message().await? else {
+    let _sender = statements.puts().enter(&caller.user)?;
+    let first = tokio::time::timeout(FIRST_MESSAGE, stream.message()).await;
+    let first = first.map_err(|_| {
+        FailureKind::DeadlineExceeded.status(format!("nothing was sent for {} s", FIRST_MESSAGE.as_secs()))
+    })?;
+    let Some(first) = first? else {
         return Err(bad_request(
             "the DoPut stream is empty, without even a descriptor; a driver may send an empty table so: make the table \
              with CREATE TABLE mydb.name (column type, …)",
@@ -54,13 +108,13 @@ pub(super) async fn put(
             let handle = query.prepared_statement_handle;
             let statement = statements.prepared(caller, &handle)?;
             let values = values(statements, first, stream).await?;
-            let handle = statements.bind(&statement, handle, &values)?;
+            let handle = statements.bind(&statement, handle, values.as_deref())?;
             Ok(Put::of(result(&DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })))
         }
         Some(Command::CommandPreparedStatementUpdate(update)) => {
             let statement = statements.prepared(caller, &update.prepared_statement_handle)?;
             let values = values(statements, first, stream).await?;
-            Ok(counted(statements.update_prepared(&statement, &values).await?))
+            Ok(counted(statements.update_prepared(&statement, values.as_deref()).await?))
         }
         Some(Command::CommandStatementUpdate(update)) => {
             no_transaction(update.transaction_id.as_deref())?;
@@ -86,13 +140,18 @@ pub(super) async fn put(
     }
 }
 
-/// The rows of values in a stream.
+/// The rows of values in a stream; `None` where it holds no stream of values at all: no schema, or one
+/// without columns and no rows, which is how drivers say that they bind nothing. No rows of some columns are
+/// values for no run.
 async fn values(
     statements: &Statements,
     first: FlightData,
     stream: Streaming<FlightData>,
-) -> Result<Vec<RecordBatch>, Status> {
-    Incoming::collect(Incoming::read(first, stream, statements.cpu()).await?, MOST_VALUE_BYTES).await
+) -> Result<Option<Vec<RecordBatch>>, Status> {
+    let Some(incoming) = Incoming::read(first, stream, statements.cpu()).await? else { return Ok(None) };
+    let says_nothing = incoming.schema.fields().is_empty();
+    let batches = incoming.collect(MOST_VALUE_BYTES).await?;
+    Ok((!says_nothing || batches.iter().any(|batch| batch.num_rows() > 0)).then_some(batches))
 }
 
 /// The answer to an update; 0 where there are no rows to count. Not -1, which the specification has for
@@ -107,4 +166,24 @@ fn count(rows: u64) -> PutResult {
 
 fn result(message: &impl Message) -> PutResult {
     PutResult { app_metadata: Bytes::from(message.encode_to_vec()) }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_leaves_room_for_the_others() {
+        let puts = Puts::default();
+        let mut sending: Vec<_> = (0..MOST_OF_USER).map(|_| puts.enter("ada").unwrap()).collect();
+        let refused = puts.enter("ada").map(drop).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        sending.extend((MOST_OF_USER..MOST_PUTS).map(|_| puts.enter("vera").unwrap()));
+        assert!(puts.enter("eve").is_err());
+        sending.truncate(1);
+        assert!(puts.enter("eve").is_ok());
+        drop(sending);
+        assert!(puts.0.lock().is_empty());
+    }
 }

@@ -17,6 +17,7 @@ use skyflight_engine::frames::{Frame, encode_batch, encode_schema};
 use skyflight_engine::message_limit::MessageLimit;
 use skyflight_engine::{EngineError, PlannedQuery, Result};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -94,6 +95,16 @@ impl Rows {
     /// The query whose rows these are.
     pub(super) fn query_id(&self) -> Uuid {
         self.query_id
+    }
+
+    /// The token by which the query is cancelled.
+    pub(super) fn cancel_token(&self) -> CancellationToken {
+        self.life.cancel_token()
+    }
+
+    /// Closes the record of the query as cancelled: what its client is told.
+    pub(super) fn cancelled(mut self) -> Status {
+        self.fail(&EngineError::Cancelled)
     }
 
     fn fail(&mut self, error: &EngineError) -> Status {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
-use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use skyflight_catalog::{CatalogStore, DatabaseId, Estimated, SnapshotId};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
@@ -30,6 +29,8 @@ use super::own_tables::OwnTables;
 use super::poll::FirstBatch;
 use super::prepared::Bindings;
 use super::promise::{Promise, after, no_statement, query_id};
+use super::pump::pumped;
+use super::put::Puts;
 use super::rows::{FlightDataStream, Rows, batch_messages};
 use crate::error::status_of;
 use crate::jobs::{Jobs, estimated};
@@ -64,6 +65,7 @@ pub(crate) struct StatementsConfig {
 pub(crate) struct Statements {
     parts: StatementsConfig,
     bindings: Bindings,
+    puts: Puts,
 }
 
 /// A statement as it is to run: its text, and rows of values for its parameters.
@@ -106,7 +108,11 @@ type Snapshots = Vec<(DatabaseId, SnapshotId)>;
 
 impl Statements {
     pub(crate) fn new(parts: StatementsConfig) -> Self {
-        Statements { parts, bindings: Bindings::new() }
+        Statements { parts, bindings: Bindings::new(), puts: Puts::default() }
+    }
+
+    pub(super) fn puts(&self) -> &Puts {
+        &self.puts
     }
 
     pub(super) fn bindings(&self) -> &Bindings {
@@ -151,7 +157,7 @@ impl Statements {
             Command::Query(_) => self.announce_query(caller, statement, reach).await,
             command => {
                 let outcome = self.run(caller, command, statement.values).await?;
-                self.announce_outcome(caller, statement.sql, outcome)
+                self.announce_outcome(caller, outcome)
             }
         }
     }
@@ -162,7 +168,7 @@ impl Statements {
         statement: Statement<'_>,
         reach: Reach,
     ) -> Result<Announced, Status> {
-        let _place = self.parts.gate.enter()?;
+        let _place = self.parts.gate.enter(&caller.user)?;
         let (snapshots, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
         if let Some(job) = waiting.planned.whole_job().map(str::to_owned) {
             return self.announce_job(caller, &job).await;
@@ -190,14 +196,11 @@ impl Statements {
     }
 
     /// The ticket of a statement that was run holds what came of it.
-    fn announce_outcome(&self, caller: &Caller, sql: &str, outcome: Outcome) -> Result<Announced, Status> {
+    fn announce_outcome(&self, caller: &Caller, outcome: Outcome) -> Result<Announced, Status> {
         let schema = outcome.rows.schema();
         let query_id = Uuid::now_v7();
-        let ticket = StatementTicket {
-            sql: sql.to_owned(),
-            outcome: encoded_values(Some(&outcome.rows))?,
-            ..statement_of(caller, &schema)
-        };
+        // Without the text: it is not run again, and the answer must reach a client whose change is made.
+        let ticket = StatementTicket { outcome: encoded_values(Some(&outcome.rows))?, ..statement_of(caller, &schema) };
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         let endpoints = vec![Endpoint::here(ticket)];
@@ -206,13 +209,14 @@ impl Statements {
     }
 
     /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever
-    /// has a ticket may redeem it. The plan made when it was announced is used where it still waits here;
+    /// has a ticket may redeem it, and `asker` only gives its trace. The plan made when it was announced is used where it still waits here;
     /// otherwise the statement is planned again. What came of a statement that is no query is in its ticket.
     ///
     /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind;
     /// `FailedPrecondition` when the statement no longer gives the promised schema; those of planning.
     pub(super) async fn fetch(
         &self,
+        asker: &Caller,
         signed: &[u8],
         first_batch: FirstBatch,
         limit: MessageLimit,
@@ -237,13 +241,13 @@ impl Statements {
             return Ok(Fetched { messages: batch_messages(&schema, &rows, limit)?, query_id });
         }
         // Announced, so no new query: it is served while the coordinator drains.
-        let place = self.parts.gate.enter_announced()?;
+        let place = self.parts.gate.enter_announced(&ticket.user)?;
         let waiting = match self.parts.waiting.take(query_id) {
             Some(waiting) => waiting,
             None => {
                 let snapshots: Snapshots =
                     statement.snapshots.iter().map(|s| (DatabaseId(s.database), SnapshotId(s.snapshot))).collect();
-                let caller = caller_of(ticket.user, &statement);
+                let caller = Caller { traceparent: asker.traceparent.clone(), ..caller_of(ticket.user, &statement) };
                 let query = QueryContext { id: query_id, ..self.query(&caller.user) };
                 let values = bound_values(&statement)?;
                 let again = Statement { values: values.as_ref(), ..Statement::plain(&statement.sql) };
@@ -255,15 +259,16 @@ impl Statements {
 
     /// Plans a query that runs at once, in the place of another call.
     ///
-    /// Errors: those of planning; `ResourceExhausted` when too many queries run.
+    /// Errors: those of planning; `FailedPrecondition` when it would run for too long; `ResourceExhausted`
+    /// when too many queries run.
     pub(super) async fn plan_now(
         &self,
         caller: &Caller,
         statement: Statement<'_>,
     ) -> Result<(WaitingQuery, Place), Status> {
-        let place = self.parts.gate.enter()?;
+        let place = self.parts.gate.enter(&caller.user)?;
         let (_, waiting) = self.plan(caller, statement, None, self.query(&caller.user)).await?;
-        Ok((waiting, place))
+        Ok((self.short_enough(waiting)?, place))
     }
 
     /// The rows of a query that was not announced.
@@ -290,7 +295,7 @@ impl Statements {
         sql: &str,
         targets: Vec<DataType>,
     ) -> Result<Described, Status> {
-        let _place = self.parts.gate.enter()?;
+        let _place = self.parts.gate.enter(&caller.user)?;
         let query = self.query(&caller.user);
         let id = query.id;
         let described = async {
@@ -315,7 +320,7 @@ impl Statements {
             return Err(schema_changed("run the query again"));
         }
         let rows = Rows::start(planned, schema, life, place, &self.parts.dispatcher, &self.parts.cpu, limit)?;
-        Ok(Fetched { query_id: rows.query_id(), messages: rows.boxed() })
+        Ok(Fetched { query_id: rows.query_id(), messages: pumped(rows) })
     }
 
     /// Lets a query pass that its client may wait for.
@@ -331,7 +336,8 @@ impl Statements {
         }
         let why = format!(
             "the query would read {estimate}, longer than the {:.0} s for which a client may wait (jobs.blocking_limit_s); \
-             submit it as a job with SUBMIT before its text, and find it in system.queries",
+             submit it as a job with SUBMIT before its text, and find it in system.queries; its rows are those of the \
+             table job('<id>')",
             limit.as_secs_f64()
         );
         life.fail(&EngineError::Refused(why.clone()));

@@ -138,11 +138,15 @@ impl Jobs {
             failure: None,
             result: None,
         };
-        shared.store.submit_job(&job).await?;
-        tracing::info!(job = job.id, user = job.user, chunks = job.estimate.chunks, "job submitted");
-        shared.book.add(ActiveJob::new(id, &job, shared.stop.child_token()));
-        shared.came.notify_one();
-        shared.book.view(&caller.user, id).await
+        let accepting = Arc::clone(shared);
+        to_its_end(async move {
+            accepting.store.submit_job(&job).await?;
+            tracing::info!(job = job.id, user = job.user, chunks = job.estimate.chunks, "job submitted");
+            accepting.book.add(ActiveJob::new(id, &job, accepting.stop.child_token()));
+            accepting.came.notify_one();
+            accepting.book.view(&job.user, id).await
+        })
+        .await
     }
 
     /// Cancels a job of `user`; `None` where there is none.
@@ -162,19 +166,24 @@ impl Jobs {
         }
         let active = shared.book.active(id);
         let chunks = active.as_ref().map_or(0, |active| QueryCounters::get(&active.counters.chunks_done));
-        // From here on it is cancelled, whatever happens to the coordinator.
-        if !shared.store.step_job(&view.job.id, &JobStep::Cancel { at_unix_ms: unix_ms(), chunks }).await? {
-            return Ok(Some(CancelStatus::NotCancellable));
-        }
-        let Some(active) = active else { return Ok(Some(CancelStatus::Cancelled)) };
-        active.cancel.cancel();
-        if shared.book.withdraw(id) {
-            figures::job_closed(JobState::Cancelled, view.job.submitted_unix_ms, None, &active.counters);
-            shared.book.end(id);
-            shared.forget(&view.job.id).await;
-        }
-        let stopped = tokio::time::timeout(CANCEL_PATIENCE, active.ended.cancelled()).await;
-        Ok(Some(if stopped.is_ok() { CancelStatus::Cancelled } else { CancelStatus::Cancelling }))
+        let cancelling = Arc::clone(shared);
+        let status = to_its_end(async move {
+            let shared = cancelling;
+            // From here on it is cancelled, whatever happens to the coordinator.
+            if !shared.store.step_job(&view.job.id, &JobStep::Cancel { at_unix_ms: unix_ms(), chunks }).await? {
+                return Ok(CancelStatus::NotCancellable);
+            }
+            let Some(active) = active else { return Ok(CancelStatus::Cancelled) };
+            active.cancel.cancel();
+            if shared.book.withdraw(id) {
+                figures::job_closed(JobState::Cancelled, view.job.submitted_unix_ms, None, &active.counters);
+                shared.book.end(id);
+                shared.forget(&view.job.id).await;
+            }
+            let stopped = tokio::time::timeout(CANCEL_PATIENCE, active.ended.cancelled()).await;
+            Ok(if stopped.is_ok() { CancelStatus::Cancelled } else { CancelStatus::Cancelling })
+        });
+        status.await.map(Some)
     }
 
     /// What is known of the jobs.
@@ -249,6 +258,12 @@ impl Shared {
     }
 }
 
+/// Runs `work` to its end though its caller goes away: a record and what is done about it belong together.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let working = Handle::current().spawn(work);
+    working.await.map_err(|failure| EngineError::Internal(format!("a change of a job ended abnormally: {failure}")))?
+}
+
 /// Runs jobs whose turn it is, as many at a time as may be, and removes results whose time is over.
 async fn take_turns(shared: Arc<Shared>) {
     let mut running = JoinSet::new();
@@ -318,4 +333,26 @@ fn warnings(planned: &PlannedQuery) -> Result<Vec<String>> {
         );
     }
     Ok(warnings)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_goes_on_when_its_caller_goes_away() {
+        let (go_on, told) = oneshot::channel::<()>();
+        let (tell, done) = oneshot::channel();
+        let change = Box::pin(to_its_end(async move {
+            told.await.unwrap();
+            tell.send(5).unwrap();
+            Ok(())
+        }));
+        assert!(tokio::time::timeout(Duration::from_millis(20), change).await.is_err(), "dropped with its timeout");
+        go_on.send(()).unwrap();
+        assert_eq!(done.await, Ok(5));
+    }
 }

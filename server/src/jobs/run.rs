@@ -249,7 +249,9 @@ impl Disk {
     fn write(self, mut pieces: mpsc::Receiver<Piece>) -> Result<Option<JobResult>> {
         let path = self.shared.book.result_path(&self.active.id.to_string());
         let failed = |error: std::io::Error| {
-            EngineError::Internal(format!("the result cannot be written to {}: {error}", path.display()))
+            // Where it lies is the operator's affair, not the client's.
+            tracing::error!(path = %path.display(), %error, "the result of a job cannot be written");
+            EngineError::Internal(format!("the result cannot be written: {}", error.kind()))
         };
         let mut writer = ResultWriter::create(&path, &self.schema).map_err(failed)?;
         while let Some(piece) = pieces.blocking_recv() {

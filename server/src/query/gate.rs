@@ -1,9 +1,11 @@
 //! How many queries may plan or run at a time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use skyflight_proto::FailureKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
@@ -17,44 +19,60 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) struct Gate {
     places: Arc<Semaphore>,
     limit: usize,
+    /// The most places of one user, where users are told apart.
+    share: usize,
+    users: Users,
     /// No new query is let in any more.
     closed: Arc<AtomicBool>,
 }
+
+/// Places taken, by user.
+type Users = Arc<Mutex<HashMap<String, usize>>>;
 
 /// The place of one query; given back on drop.
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
+    users: Users,
+    user: String,
 }
 
 impl Gate {
-    pub(crate) fn new(limit: usize) -> Self {
+    /// So many places; of those a user gets half, where users are told apart.
+    pub(crate) fn new(limit: usize, by_user: bool) -> Self {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        Gate { places: Arc::new(Semaphore::new(limit)), limit, closed: Arc::default() }
+        let share = if by_user { limit.div_ceil(2) } else { limit };
+        Gate { places: Arc::new(Semaphore::new(limit)), limit, share, users: Users::default(), closed: Arc::default() }
     }
 
-    /// Lets a new query in.
+    /// Lets a new query of `user` in.
     ///
     /// Errors: `ResourceExhausted`, naming the limit; `Unavailable` when the gate is closed.
-    pub(crate) fn enter(&self) -> Result<Place, Status> {
+    pub(crate) fn enter(&self, user: &str) -> Result<Place, Status> {
         if self.is_closed() {
             return Err(FailureKind::Unavailable
                 .status("this coordinator is shutting down and takes no new queries; try again or ask another"));
         }
-        self.enter_announced()
+        self.enter_announced(user)
     }
 
     /// Lets in a query that was announced before, also when the gate is closed.
     ///
     /// Errors: `ResourceExhausted`, naming the limit.
-    pub(crate) fn enter_announced(&self) -> Result<Place, Status> {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => Ok(Place { _permit: permit }),
-            Err(_) => Err(FailureKind::ResourceExhausted.status(format!(
-                "{} queries are running, which is the limit (max_queries); try again when one has ended",
-                self.limit
-            ))),
+    pub(crate) fn enter_announced(&self, user: &str) -> Result<Place, Status> {
+        let full = |running: usize, whose: &str| {
+            FailureKind::ResourceExhausted.status(format!(
+                "{running} queries{whose} are running, which is the limit (max_queries); try again when one has ended"
+            ))
+        };
+        let mut users = self.users.lock();
+        let taken = users.get(user).copied().unwrap_or(0);
+        if taken >= self.share && self.share < self.limit {
+            return Err(full(taken, " of yours"));
         }
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full(self.limit, ""))?;
+        users.insert(user.to_owned(), taken + 1);
+        Ok(Place { _permit: permit, users: Arc::clone(&self.users), user: user.to_owned() })
     }
 
     /// Lets no new query in from now on.
@@ -80,6 +98,16 @@ impl Gate {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut users = self.users.lock();
+        match users.get_mut(&self.user) {
+            Some(taken) if *taken > 1 => *taken -= 1,
+            _ => drop(users.remove(&self.user)),
+        }
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -87,24 +115,41 @@ mod tests {
 
     #[test]
     fn the_limit_is_named_and_places_are_given_back() {
-        let gate = Gate::new(2);
-        let first = gate.enter().unwrap();
-        let _second = gate.enter().unwrap();
-        let refused = gate.enter().unwrap_err();
+        let gate = Gate::new(2, false);
+        let first = gate.enter("ada").unwrap();
+        let _second = gate.enter("ada").unwrap();
+        let refused = gate.enter("ada").unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         assert!(refused.message().contains("max_queries") && refused.message().contains('2'));
         drop(first);
-        assert!(gate.enter().is_ok());
+        assert!(gate.enter("ada").is_ok());
+    }
+
+    #[test]
+    fn one_user_leaves_half_for_the_others() {
+        let gate = Gate::new(5, true);
+        let places: Vec<Place> = (0..3).map(|_| gate.enter("ada").unwrap()).collect();
+        let refused = gate.enter("ada").unwrap_err();
+        assert!(refused.message().contains("3 queries of yours"), "{refused}");
+        let others = [gate.enter("vera").unwrap(), gate.enter("vera").unwrap()];
+        assert!(gate.enter("eve").unwrap_err().message().contains("5 queries are"));
+        drop((places, others));
+        assert!(gate.users.lock().is_empty() && gate.running() == 0);
+        let only = Gate::new(1, true);
+        let place = only.enter("ada").unwrap();
+        assert!(only.enter("vera").is_err());
+        drop(place);
+        assert!(only.enter("vera").is_ok());
     }
 
     #[tokio::test]
     async fn a_closed_gate_lets_nobody_new_in_and_waits_for_the_others() {
-        let gate = Gate::new(2);
-        let place = gate.enter().unwrap();
+        let gate = Gate::new(2, false);
+        let place = gate.enter("ada").unwrap();
         assert_eq!(gate.running(), 1);
         gate.close();
-        assert_eq!(gate.enter().unwrap_err().code(), tonic::Code::Unavailable);
-        assert!(gate.enter_announced().is_ok());
+        assert_eq!(gate.enter("ada").unwrap_err().code(), tonic::Code::Unavailable);
+        assert!(gate.enter_announced("ada").is_ok());
         assert!(tokio::time::timeout(Duration::from_millis(50), gate.idle()).await.is_err());
         drop(place);
         tokio::time::timeout(Duration::from_secs(5), gate.idle()).await.unwrap();

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::RunningQueries;
+use crate::clock::unix_ms;
 
 /// Records that may wait for the store. When it falls further behind, records are lost (with a
 /// warning): the log has them too, and queries come first.
@@ -18,6 +19,10 @@ const RECORDS_WAITING: usize = 4_096;
 
 /// Records taken in one go; of several records of one query in it only the last is written.
 const RECORDS_AT_ONCE: usize = 256;
+
+/// How long records of queries that ended are kept, in milliseconds (90 days), and how many of them.
+const KEPT_MS: i64 = 90 * 24 * 3_600 * 1_000;
+const KEPT: u32 = 200_000;
 
 /// How long [`Journal::settled`] waits at most.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -107,6 +112,15 @@ async fn write(store: Arc<dyn CatalogStore>, mut waiting: mpsc::Receiver<Entry>)
             // Whoever waited may have given up.
             let _ = settle.send(());
         }
+    }
+}
+
+/// Removes records whose time is over.
+pub(crate) async fn prune(store: &dyn CatalogStore) {
+    match store.prune_queries(unix_ms().saturating_sub(KEPT_MS), KEPT).await {
+        Ok(0) => {}
+        Ok(pruned) => tracing::info!(pruned, "old query records removed"),
+        Err(error) => tracing::warn!(%error, "old query records were not removed"),
     }
 }
 

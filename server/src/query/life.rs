@@ -7,9 +7,12 @@ use std::time::Instant;
 use skyflight_catalog::{Estimated, QueryRecord, QueryState};
 use skyflight_engine::EngineError;
 use skyflight_engine::dispatch::{QueryContext, QueryCounters};
+use tokio_util::sync::CancellationToken;
 
+use super::running::TEXT_BYTES;
 use super::{Journal, LiveQuery, trace};
 use crate::clock::unix_ms;
+use crate::error::shortened;
 use crate::figures::{self, Closed};
 
 /// An open record. It is closed exactly once: by [`QueryLife::finish`], by [`QueryLife::handed_out`], by
@@ -63,6 +66,17 @@ impl QueryLife {
         }
     }
 
+    /// How much memory its plan takes, in chunks of about a hundred bytes: those it reads, and its text as a
+    /// tree, about one for each byte.
+    pub(crate) fn weight(&self) -> u64 {
+        self.live.expected().chunks.saturating_add(self.live.sql_bytes as u64)
+    }
+
+    /// The token by which it is cancelled.
+    pub(crate) fn cancel_token(&self) -> CancellationToken {
+        self.live.query.cancel.clone()
+    }
+
     /// Its rows are being fetched.
     pub(crate) fn executing(&mut self) {
         self.phase = Phase::Executing { since: Instant::now() };
@@ -96,7 +110,7 @@ impl QueryLife {
             EngineError::Cancelled => QueryState::Cancelled,
             _ => QueryState::Failed,
         };
-        self.close(state, Some(error.to_string()));
+        self.close(state, Some(shortened(&error.to_string(), TEXT_BYTES)));
     }
 
     fn close(&mut self, state: QueryState, error: Option<String>) {
@@ -262,6 +276,21 @@ mod tests {
         );
         assert!(records.iter().all(|r| r.finished_ms.is_some()));
         assert_eq!(records[1].error.as_deref(), Some("no such column"));
+    }
+
+    #[tokio::test]
+    async fn long_texts_are_cut_in_records() {
+        let store: Arc<dyn CatalogStore> = Arc::new(SqliteStore::in_memory().await.unwrap());
+        let (journal, keeper) = Journal::open(Arc::clone(&store), &Handle::current());
+        let sql = format!("SELECT '{}'", "é".repeat(500_000));
+        let mut life = QueryLife::open(&QueryContext::new("vera"), &sql, &journal);
+        assert!(life.weight() > 1_000_000, "the plan is of the whole text");
+        life.fail(&EngineError::Invalid("x".repeat(1 << 20)));
+        drop(journal);
+        keeper.close(Duration::from_secs(10)).await;
+        let record = store.queries(1).await.unwrap().remove(0);
+        assert!(record.sql.len() < TEXT_BYTES + 10 && record.sql.ends_with("é …"), "{} bytes", record.sql.len());
+        assert!(record.error.unwrap().len() < TEXT_BYTES + 10);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ mod waiting;
 
 pub(crate) use frames::frames_of;
 pub(crate) use gate::{Gate, Place};
-pub(crate) use journal::{Journal, JournalKeeper};
+pub(crate) use journal::{Journal, JournalKeeper, prune};
 pub(crate) use life::QueryLife;
 pub(crate) use running::{LiveQuery, RunningQueries};
 pub(crate) use waiting::{WaitingQueries, WaitingQuery};

@@ -10,11 +10,19 @@ use skyflight_catalog::Estimated;
 use skyflight_engine::dispatch::QueryContext;
 use uuid::Uuid;
 
+use crate::error::shortened;
+
+/// Bytes that are kept of a query's text, and of the reason why it failed: records outlive their queries.
+pub(crate) const TEXT_BYTES: usize = 16 << 10;
+
 /// A query that lives, as others may see it.
 #[derive(Debug)]
 pub(crate) struct LiveQuery {
     pub(crate) query: QueryContext,
+    /// Its text, or the beginning of a long one.
     pub(crate) sql: String,
+    /// The length of its whole text, in bytes.
+    pub(crate) sql_bytes: usize,
     pub(crate) started_ms: i64,
     /// Set when it is planned.
     pub(crate) estimate: OnceLock<Estimated>,
@@ -30,7 +38,8 @@ impl LiveQuery {
     pub(crate) fn new(query: QueryContext, sql: &str, started_ms: i64) -> Self {
         LiveQuery {
             query,
-            sql: sql.to_owned(),
+            sql: shortened(sql, TEXT_BYTES),
+            sql_bytes: sql.len(),
             started_ms,
             estimate: OnceLock::new(),
             executing: AtomicBool::new(false),

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use skyflight_engine::PlannedQuery;
-use skyflight_engine::dispatch::QueryCounters;
 use uuid::Uuid;
 
 use super::QueryLife;
 
-/// Most chunks in all plans that wait; a plan without chunks counts as one. A chunk takes about a
-/// hundred bytes.
+/// Most chunks of memory in all plans that wait, of about a hundred bytes each: see [`QueryLife::weight`].
 const CHUNKS_WAITING: u64 = 1_000_000;
 
 /// Most cancelled queries whose tickets are remembered as void.
@@ -40,15 +39,15 @@ impl WaitingQueries {
     pub(crate) fn new(patience: Duration, most: usize, ticket_ttl: Duration) -> Self {
         let share = (CHUNKS_WAITING / most.max(1) as u64).max(1);
         let weigh = move |_: &Uuid, plan: &Arc<Mutex<Option<WaitingQuery>>>| {
-            let chunks = plan
-                .lock()
-                .as_ref()
-                .map_or(0, |waiting| QueryCounters::get(&waiting.planned.query().counters.chunks_planned));
+            let chunks = plan.lock().as_ref().map_or(0, |waiting| waiting.life.weight());
             u32::try_from(chunks.max(share)).unwrap_or(u32::MAX)
         };
+        // The newest are the ones that are about to be fetched, or redeemed though they are void.
+        let plans = Cache::builder().max_capacity(CHUNKS_WAITING).weigher(weigh).time_to_live(patience);
+        let void = Cache::builder().max_capacity(TICKETS_VOID).time_to_live(ticket_ttl);
         WaitingQueries {
-            plans: Cache::builder().max_capacity(CHUNKS_WAITING).weigher(weigh).time_to_live(patience).build(),
-            void: Cache::builder().max_capacity(TICKETS_VOID).time_to_live(ticket_ttl).build(),
+            plans: plans.eviction_policy(EvictionPolicy::lru()).build(),
+            void: void.eviction_policy(EvictionPolicy::lru()).build(),
         }
     }
 

@@ -13,11 +13,10 @@ pub(crate) mod options;
 mod token;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use skyflight_catalog::check_user_name;
 use skyflight_engine::shuffle::ShuffleMode;
-use skyflight_proto::ClusterKeys;
+use skyflight_proto::{ClusterKeys, TokenError};
 use tonic::Status;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
@@ -28,6 +27,7 @@ pub(crate) use agent::Agent;
 pub(crate) use credentials::{Credentials, of_headers as credentials_of};
 pub use endpoints::{EndpointMode, UnknownEndpointMode};
 pub(crate) use handshake::HandshakeStream;
+pub(crate) use token::Lifetimes;
 
 /// The user of requests that name none.
 pub const LOCAL_USER: &str = "local";
@@ -59,6 +59,8 @@ pub(crate) struct Caller {
     pub(crate) endpoints: Option<EndpointMode>,
     /// When the password by which the user logged in was set; `None` where nobody checked one.
     pub(crate) login: Option<i64>,
+    /// When the session began, in seconds of Unix time; `None` where it begins with this request.
+    pub(crate) since: Option<i64>,
     /// The driver that asks.
     pub(crate) agent: Agent,
     /// What each of its calls says by a header, so that no token changes it.
@@ -83,6 +85,7 @@ impl Caller {
             shuffle: None,
             endpoints: None,
             login: None,
+            since: None,
             agent: Agent::Other,
             by_header: ByHeader::default(),
             traceparent: None,
@@ -94,7 +97,7 @@ impl Caller {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     keys: Arc<ClusterKeys>,
-    token_ttl: Duration,
+    lifetimes: Lifetimes,
     default_database: Option<String>,
     /// Knows the users; `None` where everybody may ask.
     auth: Option<Auth>,
@@ -103,11 +106,11 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub(crate) fn new(
         keys: Arc<ClusterKeys>,
-        token_ttl: Duration,
+        lifetimes: Lifetimes,
         default_database: Option<String>,
         auth: Option<Auth>,
     ) -> Self {
-        Sessions { keys, token_ttl, default_database, auth }
+        Sessions { keys, lifetimes, default_database, auth }
     }
 
     /// Who knows the users; `None` where everybody may ask.
@@ -175,12 +178,17 @@ impl Sessions {
         Ok(caller)
     }
 
-    /// A new token for `caller`, good for the configured time from now.
+    /// A new token for `caller`, good for the configured time from now, or from when the session began.
     ///
-    /// Errors: `InvalidArgument` for a caller whose options are too long to be carried.
+    /// Errors: `Unauthenticated` for a session that has lasted as long as it may; `InvalidArgument` for a
+    /// caller whose options are too long to be carried.
     pub(crate) fn token(&self, caller: &Caller) -> Result<String, Status> {
-        token::issue(&self.keys, caller, self.token_ttl)
-            .map_err(|_| bad_request("the session's options are too long; choose a shorter schema"))
+        token::issue(&self.keys, caller, self.lifetimes).map_err(|error| match error {
+            TokenError::Expired { .. } => {
+                Status::unauthenticated("this session has lasted as long as it may (auth.session_max_s); log in again")
+            }
+            _ => bad_request("the session's options are too long; choose a shorter schema"),
+        })
     }
 
     /// The value of the `authorization` header that hands `token` to a client.
@@ -201,10 +209,13 @@ fn checked_user(user: String) -> Result<String, Status> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn sessions() -> Sessions {
-        Sessions::new(Arc::new(ClusterKeys::generate()), Duration::from_secs(60), Some("sky".into()), None)
+        let lifetimes = Lifetimes { token: Duration::from_secs(60), session: Duration::from_secs(3_600) };
+        Sessions::new(Arc::new(ClusterKeys::generate()), lifetimes, Some("sky".into()), None)
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> MetadataMap {
@@ -268,10 +279,12 @@ mod tests {
     fn a_token_carries_user_and_database_and_a_header_overrides_the_database() {
         let sessions = sessions();
         let bearer = format!("Bearer {}", sessions.token(&caller("vera", "dr1")).unwrap());
-        assert_eq!(sessions.caller(&headers(&[("authorization", &bearer)])).unwrap(), caller("vera", "dr1"));
+        let same = |found: Caller| Caller { since: None, ..found };
+        let plain = headers(&[("authorization", &bearer)]);
+        assert_eq!(same(sessions.caller(&plain).unwrap()), caller("vera", "dr1"));
         let by_header = ByHeader { database: true, shuffle: false };
         let with_schema = headers(&[("authorization", &bearer), ("schema", "dr2")]);
-        assert_eq!(sessions.caller(&with_schema).unwrap(), Caller { by_header, ..caller("vera", "dr2") });
+        assert_eq!(same(sessions.caller(&with_schema).unwrap()), Caller { by_header, ..caller("vera", "dr2") });
         let with_two = headers(&[("schema", "dr2"), ("x-skyflight-schema", "dr3")]);
         assert_eq!(sessions.caller(&with_two).unwrap(), Caller { by_header, ..caller("local", "dr3") });
     }

@@ -272,8 +272,8 @@ mod tests {
         assert_eq!(Options::decode(get(&changed).as_slice()).unwrap().session_options.len(), 4);
         assert_eq!(SetResult::decode(answer.as_slice()).unwrap().errors.len(), 0);
 
-        let (changed, _) =
-            set(&caller, &request(&[("schema", OptionValue::String("System".into()))]), &store).await.unwrap();
+        let system = request(&[("schema", OptionValue::String("System".into()))]);
+        let (changed, _) = set(&caller, &system, &store).await.unwrap();
         assert_eq!(changed.unwrap().default_database.as_deref(), Some("system"));
 
         let body = request(&[

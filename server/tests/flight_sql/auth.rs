@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use arrow_flight::BasicAuth;
+use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::{Action, BasicAuth, HandshakeRequest};
 use prost::Message;
 use skyflight_catalog::QueryState;
 use skyflight_proto::KeyStep;
 use skyflight_server::{AuthMode, hash_password};
-use tonic::Code;
+use tonic::{Code, Request};
 
 use super::coordinator::{Client, TestCoordinator, integers, query, status};
 use super::handshake::{handshake, message};
@@ -94,6 +95,48 @@ async fn without_credentials_every_call_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_takes_little_of_the_server() {
+    let coordinator = guarded().await;
+    let token = handshake(&coordinator, Some(ADA), vec![]).await.unwrap();
+    let mut service = FlightServiceClient::new(coordinator.channel().await);
+    let large = vec![b'x'; 1 << 20];
+    let action = || Action { r#type: "NoSuchAction".into(), body: large.clone().into() };
+    let refused = service.do_action(action()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    let mut known = Request::new(action());
+    known.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    assert_eq!(service.do_action(known).await.unwrap_err().code(), Code::Unimplemented, "a user may send as much");
+    let refused = handshake(&coordinator, None, vec![message(large.clone())]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    // Of other calls not even the message is waited for.
+    for _ in 0..200 {
+        let silent = futures::stream::pending::<arrow_flight::FlightData>();
+        let refused = tokio::time::timeout(Duration::from_secs(5), service.do_put(silent)).await.unwrap();
+        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    }
+    // Those who could say who they are, but do not, are few at a time.
+    let waiting: Vec<_> = (0..80)
+        .map(|_| {
+            let mut service = service.clone();
+            tokio::spawn(async move { service.handshake(futures::stream::pending::<HandshakeRequest>()).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        refused = waiting.iter().filter(|call| call.is_finished()).count();
+        if refused == 16 {
+            break;
+        }
+    }
+    assert_eq!(refused, 16);
+    query(&mut client_with(&coordinator, &format!("Bearer {token}")).await, "SELECT 1").await;
+    for call in waiting {
+        call.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn user_and_password_with_every_call_are_good_too() {
     let coordinator = guarded().await;
     let mut client = client_with(&coordinator, ADA).await;
@@ -157,11 +200,11 @@ async fn a_token_outlives_a_restart_and_a_change_of_keys() {
     let token = handshake(&first, Some(ADA), vec![]).await.unwrap();
     let (store, keys) = (first.store.clone(), first.keys.clone());
     first.running.shutdown().await.unwrap();
-    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Add).stepped(KeyStep::Promote));
+    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Add).unwrap().stepped(KeyStep::Promote).unwrap());
     let second = TestCoordinator::start_on(store.clone(), keys.clone(), |config| config.auth = AuthMode::Users).await;
     query(&mut client_with(&second, &format!("Bearer {token}")).await, "SELECT 1").await;
     second.running.shutdown().await.unwrap();
-    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Retire));
+    let keys = std::sync::Arc::new(keys.stepped(KeyStep::Retire).unwrap());
     let third = TestCoordinator::start_on(store, keys, |config| config.auth = AuthMode::Users).await;
     assert_eq!(refusal(&mut client_with(&third, &format!("Bearer {token}")).await).await.0, Code::Unauthenticated);
 }

@@ -139,7 +139,8 @@ async fn a_bad_or_expired_token_is_refused_everywhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_cannot_be_read_are_refused() {
     let coordinator = TestCoordinator::start().await;
-    let claims = SessionClaims { sub: "ada".into(), iat: 0, exp: i64::MAX, login: None, options: BTreeMap::new() };
+    let claims =
+        SessionClaims { sub: "ada".into(), iat: 0, exp: i64::MAX, login: None, since: None, options: BTreeMap::new() };
     let of_another_cluster = format!("Bearer {}", ClusterKeys::generate().sign_token(&claims).unwrap());
     for authorization in ["Basic", "Basic ?", "Digest abc", of_another_cluster.as_str()] {
         let refused = handshake(&coordinator, Some(authorization), vec![]).await.unwrap_err();

@@ -8,6 +8,7 @@ pub(crate) mod coordinator;
 mod endpoints;
 mod errors;
 mod handshake;
+mod incoming;
 mod keys_and_tables;
 mod lifecycle;
 mod metadata;

@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 use arrow_flight::sql::{
     CommandGetTables, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementUpdate,
     DoPutUpdateResult, ProstMessageExt, TableDefinitionOptions,
 };
 use arrow_flight::{FlightData, FlightDescriptor};
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::IpcWriteOptions;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -181,6 +185,15 @@ async fn a_statement_runs_once_whichever_call_brings_it() {
             ("user_local.u", UploadMode::Append, String::new()),
         ]
     );
+    // The text is not sent back twice, so the answer to a long statement reaches its client.
+    let long = format!("INSERT INTO u SELECT 1, 2 -- {}", "x".repeat(2_500_000));
+    let info = client.execute(long, None).await.unwrap();
+    assert_eq!(info.total_records, 1);
+    assert!(ticket(&info).ticket.len() < 10_000);
+    rig.written();
+    let long = format!("SELECT 1 AS one -- {}", "x".repeat(2_500_000));
+    let info = client.execute(long, None).await.unwrap();
+    fetch(&mut client, info).await;
     update(&mut client, "DROP TABLE mydb.U").await.unwrap();
     update(&mut client, "DROP TABLE IF EXISTS mydb.u").await.unwrap();
     let gone = update(&mut client, "DROP TABLE u").await.unwrap_err();
@@ -214,6 +227,15 @@ async fn values_are_inserted_row_by_row_and_many_at_once() {
     assert_eq!(info.total_records, 1);
     let (_, _, found) = rig.written().into_iter().next().unwrap();
     assert_eq!(found, ["1,,a", "2,,", "3,,c"]);
+    // No rows of values insert no rows, not those bound before.
+    for handle in [&handle, &bound] {
+        let run = CommandPreparedStatementUpdate { prepared_statement_handle: handle.clone() };
+        let run = FlightDescriptor::new_cmd(run.as_any().encode_to_vec());
+        assert_eq!(put(&mut client, with_rows(run, three.slice(0, 0)).await).await.unwrap(), 0);
+    }
+    let none = bind(&mut client, &handle, Some(three.slice(0, 0))).await.unwrap().unwrap();
+    let info = client.inner_mut().get_flight_info(command(&none)).await.unwrap().into_inner();
+    assert_eq!((info.total_records, rig.written()), (0, vec![]));
     let refused = update(&mut client, "INSERT INTO t VALUES (1, 2)").await.unwrap_err();
     assert!(refused.message().contains("has 3 columns, and the rows have 2"), "{refused}");
     let refused = update(&mut client, "INSERT INTO t (n, z) VALUES (1, 2)").await.unwrap_err();
@@ -328,6 +350,89 @@ async fn what_cannot_be_stored_is_named() {
         assert!(refused.code() == code && refused.message().contains(word), "{query}: {refused}");
     }
     assert_eq!(rig.written(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_uploads_arrive_in_pieces() {
+    let rig = Rig::start().await;
+    let mut client = rig.coordinator.client().await;
+    let rows = 300_000;
+    let bands: DictionaryArray<Int32Type> = (0..rows).map(|n| ["g", "r", "i"].get(n % 4).copied()).collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("n", Arc::new(Int64Array::from_iter_values(0..rows as i64))),
+        ("band", Arc::new(bands)),
+        ("nothing", Arc::new(FixedSizeBinaryArray::new_null(256, rows))),
+    ];
+    let sent = RecordBatch::try_from_iter(columns).unwrap();
+    let path = |table: &str| FlightDescriptor::new_path(vec![table.into()]);
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).unwrap();
+    let encode = async |table: &str, batch: RecordBatch| -> Vec<FlightData> {
+        let encoder = FlightDataEncoderBuilder::new()
+            .with_flight_descriptor(Some(path(table)))
+            .with_schema(batch.schema())
+            .with_options(options.clone())
+            .with_dictionary_handling(DictionaryHandling::Resend)
+            .with_max_flight_data_size(8 << 20);
+        encoder.build(futures::stream::iter([Ok(batch)])).try_collect().await.unwrap()
+    };
+    assert_eq!(put(&mut client, encode("t", sent.clone()).await).await.unwrap(), rows as i64);
+    let (_, kept) = rig.writer.written.lock().pop().unwrap();
+    assert_eq!(kept.column(0), sent.column(0));
+    assert_eq!(kept.column(1), &arrow::compute::cast(sent.column(1), &DataType::Utf8).unwrap());
+    assert_eq!(kept.column(2).null_count(), rows);
+    // A column that is not sent is NULL, however wide: made in pieces.
+    assert_eq!(put(&mut client, encode("t", sent.project(&[0]).unwrap()).await).await.unwrap(), rows as i64);
+    let (_, kept) = rig.writer.written.lock().pop().unwrap();
+    assert_eq!((kept.num_rows(), kept.column(2).null_count()), (rows, rows));
+    let wide = RecordBatch::try_from_iter([("w", Arc::new(FixedSizeBinaryArray::new_null(2 << 20, 0)) as ArrayRef)]);
+    let refused = put(&mut client, encode("w", wide.unwrap()).await).await.unwrap_err();
+    assert!(refused.code() == Code::Unimplemented && refused.message().contains("Binary"), "{refused}");
+}
+
+/// Takes the first rows, then waits to be told to go on, and goes on though nobody waits for it.
+#[derive(Debug)]
+struct Slow {
+    began: tokio::sync::Semaphore,
+    go_on: tokio::sync::Semaphore,
+    ended: Mutex<Vec<bool>>,
+}
+
+#[async_trait]
+impl TableWriter for Slow {
+    async fn write(&self, _: Upload, rows: RowStream) -> Result<u64, EngineError> {
+        self.began.add_permits(1);
+        self.go_on.acquire().await.unwrap().forget();
+        let rows: Result<Vec<RecordBatch>, _> = rows.try_collect().await;
+        self.ended.lock().push(rows.is_ok());
+        rows.map(|batches| batches.iter().map(|batch| batch.num_rows() as u64).sum())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_lasts_as_long_as_the_writing() {
+    let store: Arc<dyn CatalogStore> = Arc::new(skyflight_catalog::SqliteStore::in_memory().await.unwrap());
+    let slow = Arc::new(Slow {
+        began: tokio::sync::Semaphore::new(0),
+        go_on: tokio::sync::Semaphore::new(0),
+        ended: Mutex::default(),
+    });
+    let writer: Arc<dyn TableWriter> = slow.clone();
+    let keys = Arc::new(skyflight_proto::ClusterKeys::generate());
+    let coordinator = TestCoordinator::start_on(store, keys, |config| config.table_writer = Some(writer)).await;
+    let begin = async |sql: &'static str| {
+        let mut client = coordinator.client().await;
+        tokio::spawn(async move { update(&mut client, sql).await })
+    };
+    let first = begin("CREATE TABLE a AS SELECT value FROM generate_series(1, 9)").await;
+    slow.began.acquire().await.unwrap().forget();
+    first.abort();
+    let second = begin("CREATE TABLE b AS SELECT value FROM generate_series(1, 5)").await;
+    // The first one's client is gone, and its writer is not: the second has to wait.
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(500), slow.began.acquire()).await;
+    assert!(waited.is_err() && slow.ended.lock().is_empty());
+    slow.go_on.add_permits(2);
+    assert_eq!(second.await.unwrap().unwrap(), 5);
+    assert_eq!(*slow.ended.lock(), [false, true], "rows of a client that is gone end with an error");
 }
 
 #[tokio::test(flavor = "multi_thread")]

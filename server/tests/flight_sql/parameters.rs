@@ -135,6 +135,13 @@ async fn many_rows_of_values_give_the_rows_of_each_in_order() {
     let many = values(vec![Arc::new(Int64Array::from(vec![Some(2), Some(0), Some(3), None, Some(1)]))]);
     let bound = bind(&mut client, &prepared.prepared_statement_handle, Some(many)).await.unwrap().unwrap();
     assert_eq!(integers(&run(&mut client, &bound).await.unwrap(), 0), [1, 2, 1, 2, 3, 1]);
+    // Each row makes a plan of the whole text.
+    let long = format!("SELECT value, '{}' FROM generate_series(1, 4) WHERE value <= ?", "x".repeat(5_000));
+    let (prepared_long, _) = prepare(&mut client, &long).await;
+    let thousand = || Some(values(vec![Arc::new(Int64Array::from_iter_values(0..1_000))]));
+    let bound = bind(&mut client, &prepared_long.prepared_statement_handle, thousand()).await.unwrap().unwrap();
+    let refused = run(&mut client, &bound).await.unwrap_err();
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("rows times bytes"), "{refused}");
     let too_many = values(vec![Arc::new(Int64Array::from_iter_values(0..1_001))]);
     let bound = bind(&mut client, &prepared.prepared_statement_handle, Some(too_many)).await.unwrap().unwrap();
     let refused = run(&mut client, &bound).await.unwrap_err();
@@ -142,6 +149,23 @@ async fn many_rows_of_values_give_the_rows_of_each_in_order() {
     let too_large = values(vec![Arc::new(Int64Array::from_iter_values(0..200_000))]);
     let refused = bind(&mut client, &prepared.prepared_statement_handle, Some(too_large)).await.unwrap_err();
     assert!(refused.code() == Code::InvalidArgument && refused.message().contains("1048576"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_rows_of_values_are_no_runs() {
+    let coordinator = TestCoordinator::start().await;
+    let mut client = coordinator.client().await;
+    let (prepared, _) = prepare(&mut client, "SELECT value FROM generate_series(1, 4) WHERE value <= ?").await;
+    let handle = prepared.prepared_statement_handle;
+    let numbers = |numbers: Vec<i64>| Some(values(vec![Arc::new(Int64Array::from(numbers))]));
+    let two = bind(&mut client, &handle, numbers(vec![2])).await.unwrap().unwrap();
+    let none = bind(&mut client, &handle, numbers(vec![])).await.unwrap().unwrap();
+    assert_eq!(integers(&run(&mut client, &none).await.unwrap(), 0), [0_i64; 0], "and not those bound before");
+    assert_eq!(integers(&run(&mut client, &handle).await.unwrap(), 0), [0_i64; 0]);
+    assert_eq!(integers(&run(&mut client, &two).await.unwrap(), 0), [1, 2]);
+    // No stream of values changes nothing.
+    let same = bind(&mut client, &two, None).await.unwrap().unwrap();
+    assert_eq!(integers(&run(&mut client, &same).await.unwrap(), 0), [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,10 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::{
-    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, DoPutPreparedStatementResult,
-    ProstMessageExt,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
 };
-use arrow_flight::{FlightData, FlightDescriptor, IpcMessage, Ticket};
+use arrow_flight::{Action, FlightData, FlightDescriptor, IpcMessage, Ticket};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use prost::Message;
@@ -44,6 +44,41 @@ async fn one_handle_serves_many_executions_on_any_coordinator() {
         other.inner_mut().get_flight_info(command(&prepared.prepared_statement_handle)).await.unwrap().into_inner();
     let (_, batches) = fetch(&mut other, info).await;
     assert_eq!(integers(&batches, 0), [1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_is_its_users() {
+    let coordinator = TestCoordinator::start().await;
+    let mut client = coordinator.client().await;
+    // `ada:` and `eve:` in base64.
+    let (ada, eve) = ("Basic YWRhOg==", "Basic ZXZlOg==");
+    fn by<T>(user: &'static str, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("authorization", user.parse().unwrap());
+        request
+    }
+    let request = ActionCreatePreparedStatementRequest { query: "SELECT 1".into(), transaction_id: None };
+    let action = Action { r#type: "CreatePreparedStatement".into(), body: request.as_any().encode_to_vec().into() };
+    let mut results = client.inner_mut().do_action(by(ada, action)).await.unwrap().into_inner();
+    let any = Any::decode(results.message().await.unwrap().unwrap().body).unwrap();
+    let handle = any.unpack::<ActionCreatePreparedStatementResult>().unwrap().unwrap().prepared_statement_handle;
+    let update = CommandPreparedStatementUpdate { prepared_statement_handle: handle.clone() }.as_any().encode_to_vec();
+    let put = |user, command| {
+        let descriptor = Some(FlightDescriptor::new_cmd(command));
+        by(user, futures::stream::iter([FlightData { flight_descriptor: descriptor, ..FlightData::default() }]))
+    };
+    let descriptor = command(&handle);
+    for (user, expect) in [(ada, None), (eve, Some(Code::PermissionDenied))] {
+        let service = client.inner_mut();
+        assert_eq!(service.get_flight_info(by(user, descriptor.clone())).await.err().map(|e| e.code()), expect);
+        assert_eq!(service.get_schema(by(user, descriptor.clone())).await.err().map(|e| e.code()), expect);
+        assert_eq!(service.poll_flight_info(by(user, descriptor.clone())).await.err().map(|e| e.code()), expect);
+        let ticket = Ticket::new(descriptor.cmd.clone());
+        assert_eq!(service.do_get(by(user, ticket)).await.err().map(|e| e.code()), expect);
+        assert_eq!(service.do_put(put(user, descriptor.cmd.to_vec())).await.err().map(|e| e.code()), expect);
+        let updated = service.do_put(put(user, update.clone())).await.err().map(|e| e.code());
+        assert_eq!(updated, expect.or(Some(Code::InvalidArgument)), "a query is no update");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

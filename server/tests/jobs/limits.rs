@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use arrow_flight::Ticket;
 use skyflight_catalog::JobState;
 use tonic::Code;
 
 use super::made_up::{CHUNKS, House, MadeUp, descriptor, id_of, poll, poll_to_end, until};
-use crate::flight_sql::coordinator::{query, status, texts, ticket};
+use crate::flight_sql::coordinator::{prepare, query, status, texts, ticket};
+use crate::flight_sql::prepared::command;
 
 const ALL: &str = "SELECT name FROM Sky.Object";
 
@@ -84,7 +86,19 @@ async fn a_query_that_would_take_too_long_is_told_to_be_a_job() {
     ] {
         client.execute(sql.into(), None).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
-    client.execute("SELECT name FROM Sky.Object ORDER BY name LIMIT 2".into(), None).await.unwrap_err();
+    // What runs all of it is, whoever brings it how.
+    for sql in [
+        "SELECT name FROM Sky.Object ORDER BY name LIMIT 2",
+        "EXPLAIN ANALYZE SELECT name FROM Sky.Object",
+        "CREATE TABLE mydb.copy AS SELECT name FROM Sky.Object",
+    ] {
+        let refused = client.execute(sql.into(), None).await.unwrap_err();
+        assert_eq!(status(&refused).0, Code::FailedPrecondition, "{sql}");
+    }
+    client.execute("EXPLAIN ANALYZE SELECT name FROM Sky.Object LIMIT 2".into(), None).await.unwrap();
+    let (prepared, _) = prepare(&mut client, ALL).await;
+    let redeemed = client.do_get(Ticket::new(command(&prepared.prepared_statement_handle).cmd)).await;
+    assert_eq!(status(&redeemed.err().unwrap()).0, Code::FailedPrecondition);
     let first = poll(&mut client, descriptor(ALL)).await.unwrap();
     poll_to_end(&mut client, first).await.unwrap();
     assert_eq!(chunks.run() as u64, CHUNKS);

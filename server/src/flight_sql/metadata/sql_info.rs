@@ -17,6 +17,9 @@ use crate::flight_sql::statement::HANDLE_TTL;
 /// Longest name of a database or table, in bytes.
 const NAME_BYTES: i64 = skyflight_catalog::MAX_NAME_BYTES as i64;
 
+/// Longest name of a user, in bytes.
+const USER_BYTES: i64 = skyflight_catalog::MAX_USER_BYTES as i64;
+
 /// Stands for a number without a limit.
 const UNLIMITED: i64 = 0;
 
@@ -218,7 +221,7 @@ fn limits(info: &mut SqlInfoDataBuilder) {
         (SqlInfo::SqlMaxStatements, UNLIMITED),
         (SqlInfo::SqlMaxTableNameLength, NAME_BYTES),
         (SqlInfo::SqlMaxTablesInSelect, tables),
-        (SqlInfo::SqlMaxUsernameLength, 128),
+        (SqlInfo::SqlMaxUsernameLength, USER_BYTES),
     ] {
         info.append(code, value);
     }

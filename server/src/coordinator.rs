@@ -139,6 +139,7 @@ pub async fn start(
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
+        renewal_limit: config.renewal_limit,
         jobs,
         store: Arc::clone(&store),
         blocking_limit: config.jobs.blocking_limit,

@@ -50,6 +50,7 @@ pub(crate) struct StatementsConfig {
     /// Parent of every query's token: cancelled when the coordinator stops.
     pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
+    pub(crate) renewal_limit: Duration,
     pub(crate) jobs: Jobs,
     pub(crate) store: Arc<dyn CatalogStore>,
     /// The longest estimate of a query that may be waited for.

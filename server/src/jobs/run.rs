@@ -7,16 +7,18 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use skyflight_catalog::{Job, JobFailure, JobResult, JobStep};
+use skyflight_catalog::{CatalogError, Job, JobFailure, JobResult, JobStep};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
 use skyflight_engine::frames::{Frame, decode_schema};
-use skyflight_engine::{EngineError, Result, SessionOptions};
+use skyflight_engine::{EngineError, PlannedQuery, Result, SessionOptions};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
-use super::Shared;
 use super::book::ActiveJob;
 use super::ledger::Ledger;
 use super::result::ResultWriter;
+use super::{Shared, chunks_in};
 use crate::clock::unix_ms;
 use crate::error::status_of;
 use crate::query::frames_of;
@@ -30,28 +32,55 @@ const PATIENCE: [Duration; 4] =
 /// Frames between the query and the disk.
 const FRAMES_AHEAD: usize = 4;
 
+/// Pauses before a record is read or written again that could not be; the last is repeated.
+const RECORD_PAUSES: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
 /// Brings a job to its end and records it. When the coordinator stops, the job stays as it is.
 pub(super) async fn run(shared: Arc<Shared>, active: Arc<ActiveJob>) {
+    match run_recorded(&shared, &active, &active.id.to_string()).await {
+        Ok(()) => shared.book.end(active.id),
+        Err(error) => fail(shared, active, error.to_string()).await,
+    }
+}
+
+/// Closes the record of a job whose task panicked, or whose record cannot be written as it should.
+pub(super) async fn fail(shared: Arc<Shared>, active: Arc<ActiveJob>, why: String) {
     let id = active.id.to_string();
-    if let Err(error) = run_recorded(&shared, &active, &id).await {
-        // The record says that it runs; the next start of the coordinator goes on with it.
-        tracing::error!(job = id, %error, "the end of a job cannot be recorded");
+    let failure = JobFailure { code: Code::Internal as i32, message: format!("running the job failed: {why}") };
+    let step = JobStep::Fail { at_unix_ms: unix_ms(), chunks: 0, failure };
+    match insist(&shared.stop, &id, || shared.store.step_job(&id, &step)).await {
+        Some(Err(error)) => tracing::error!(job = id, %error, "the record of a job is lost"),
+        Some(Ok(true)) => shared.forget(&id).await,
+        // It had ended before, perhaps with a result.
+        Some(Ok(false)) | None => {}
     }
     shared.book.end(active.id);
 }
 
 async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -> Result<()> {
-    if !shared.store.step_job(id, &JobStep::Start { at_unix_ms: unix_ms() }).await? {
+    let begin = JobStep::Start { at_unix_ms: unix_ms() };
+    let Some(begun) = insist(&shared.stop, id, || shared.store.step_job(id, &begin)).await else {
+        return Ok(());
+    };
+    if !begun? {
         // Cancelled on its way here.
         shared.forget(id).await;
         return Ok(());
     }
-    let job = shared.store.job(id).await?;
-    let folder = shared.book.folder(id).join("chunks");
+    let Some(job) = insist(&shared.stop, id, || shared.store.job(id)).await else { return Ok(()) };
+    let job = job?;
+    let folder = chunks_in(&shared.book.folder(id));
     let (ended, chunks) = tries(shared, active, &job, &folder).await;
     let now = unix_ms();
     let step = match ended {
-        Err(EngineError::Cancelled) if shared.stop.is_cancelled() => return Ok(()),
+        // Whatever it says: it may have failed because the rest of the coordinator has stopped.
+        Err(_) if shared.stop.is_cancelled() => return Ok(()),
         Err(EngineError::Cancelled) if active.cancel.is_cancelled() => JobStep::Cancel { at_unix_ms: now, chunks },
         Err(error) => {
             let status = status_of(&error, Some(active.id));
@@ -63,42 +92,67 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
             JobStep::Finish { at_unix_ms: now, expires_unix_ms: now.saturating_add(ttl), chunks, result }
         }
     };
-    let taken = shared.store.step_job(id, &step).await?;
+    let Some(taken) = insist(&shared.stop, id, || shared.store.step_job(id, &step)).await else {
+        return Ok(());
+    };
+    let taken = taken?;
     tracing::info!(job = id, user = active.user, outcome = %step.to(), chunks, taken, "job closed");
-    if taken && matches!(step, JobStep::Finish { .. }) {
-        remove(folder).await;
-    } else {
-        shared.forget(id).await;
+    match &step {
+        JobStep::Finish { result, .. } if taken => {
+            shared.book.finished(active, result.bytes);
+            remove(folder).await;
+        }
+        _ => shared.forget(id).await,
     }
     Ok(())
+}
+
+/// Reads or writes a record of a job, again while the store fails: a job whose step is lost would neither
+/// run nor end. `None` when the coordinator stops before; then the next goes on with it.
+///
+/// Errors: those that do not pass by themselves.
+async fn insist<T, F: Future<Output = skyflight_catalog::Result<T>>>(
+    stop: &CancellationToken,
+    id: &str,
+    attempt: impl Fn() -> F,
+) -> Option<Result<T>> {
+    let [.., longest] = RECORD_PAUSES;
+    let mut pauses = RECORD_PAUSES.into_iter();
+    loop {
+        let error = match attempt().await {
+            Err(error @ CatalogError::Database(_)) => error,
+            ended => return Some(ended.map_err(EngineError::from)),
+        };
+        let pause = pauses.next().unwrap_or(longest);
+        tracing::warn!(job = id, %error, pause_s = pause.as_secs_f32(), "the record of a job cannot be read or written");
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
 }
 
 /// Runs the job until it has rows, or an error that does not pass by itself; and how many chunk runs
 /// counted.
 async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
-    for pause in PATIENCE {
-        match attempt(shared, active, job, folder).await {
-            (Err(EngineError::Unavailable(why)), chunks) => {
-                tracing::warn!(
-                    job = job.id,
-                    why,
-                    pause_s = pause.as_secs(),
-                    "workers cannot be reached, the job waits"
-                );
-                tokio::select! {
-                    () = active.cancel.cancelled() => return (Err(EngineError::Cancelled), chunks),
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-            ended => return ended,
+    let mut pauses = PATIENCE.into_iter();
+    loop {
+        let (ended, chunks) = attempt(shared, active, job, folder).await;
+        let (why, pause) = match (ended, pauses.next()) {
+            (Err(EngineError::Unavailable(why)), Some(pause)) => (why, pause),
+            (ended, _) => return (ended, chunks),
+        };
+        tracing::warn!(job = job.id, why, pause_s = pause.as_secs(), "workers cannot be reached, the job waits");
+        tokio::select! {
+            () = active.cancel.cancelled() => return (Err(EngineError::Cancelled), chunks),
+            () = tokio::time::sleep(pause) => {}
         }
     }
-    attempt(shared, active, job, folder).await
 }
 
 /// One run, with what earlier ones have kept: the ledger is read anew, as after a restart.
 async fn attempt(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
-    match Ledger::open(folder, shared.book.config().kept_bytes_per_job).await {
+    match Ledger::open(folder, shared.book.config().kept_bytes_per_job, active.cancel.clone()).await {
         Err(error) => (Err(error), job.chunks),
         Ok(ledger) => {
             let ledger = Arc::new(ledger);
@@ -117,8 +171,10 @@ async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Res
         counters: Arc::clone(&active.counters),
         ..QueryContext::new(job.user.clone())
     };
-    let session = shared.engine.session(session_options(job)).await?;
-    let planned = session.plan(&job.sql, query).await?;
+    let planned = tokio::select! {
+        () = active.cancel.cancelled() => return Err(EngineError::Cancelled),
+        planned = plan(shared, job, query) => planned?,
+    };
     let schema = decode_schema(&job.schema)?;
     if planned.schema() != schema {
         return Err(EngineError::Internal("the query has another schema than when it was submitted".into()));
@@ -126,6 +182,11 @@ async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Res
     let dispatcher: Arc<dyn ChunkDispatcher> = Arc::clone(&shared.dispatcher) as _;
     let frames = frames_of(&planned, &dispatcher, &shared.cpu)?;
     write(shared, active, schema, frames).await
+}
+
+async fn plan(shared: &Shared, job: &Job, query: QueryContext) -> Result<PlannedQuery> {
+    let session = shared.engine.session(session_options(job)).await?;
+    session.plan(&job.sql, query).await
 }
 
 /// The session of a job: whenever it is opened, the same query is planned in it.
@@ -152,9 +213,8 @@ async fn write(
     schema: SchemaRef,
     mut frames: BoxStream<'static, Result<Frame>>,
 ) -> Result<JobResult> {
-    let user_bytes = shared.store.job_bytes(&active.user).await?;
     let (pieces, waiting) = mpsc::channel(FRAMES_AHEAD);
-    let disk = Disk { shared: Arc::clone(shared), active: Arc::clone(active), schema: Arc::clone(&schema), user_bytes };
+    let disk = Disk { shared: Arc::clone(shared), active: Arc::clone(active), schema: Arc::clone(&schema) };
     let writer = tokio::task::spawn_blocking(move || disk.write(waiting));
     let mut ended = Ok(());
     while let Some(frame) = frames.next().await {
@@ -211,8 +271,6 @@ struct Disk {
     shared: Arc<Shared>,
     active: Arc<ActiveJob>,
     schema: SchemaRef,
-    /// Bytes of the user's finished jobs.
-    user_bytes: u64,
 }
 
 impl Disk {
@@ -230,7 +288,12 @@ impl Disk {
                     self.active.wrote(frame.rows, writer.bytes());
                     self.check_room()?;
                 }
-                Piece::End => return writer.finish().map(Some).map_err(failed),
+                Piece::End => {
+                    let result = writer.finish().map_err(failed)?;
+                    self.active.wrote(0, result.bytes);
+                    self.check_room()?;
+                    return Ok(Some(result));
+                }
             }
         }
         Ok(None)
@@ -238,7 +301,7 @@ impl Disk {
 
     fn check_room(&self) -> Result<()> {
         let limit = self.shared.book.config().result_bytes_per_user;
-        if self.user_bytes.saturating_add(self.shared.book.bytes_of(&self.active.user)) <= limit {
+        if self.shared.book.bytes_of(&self.active.user) <= limit {
             return Ok(());
         }
         Err(EngineError::ResourceExhausted(format!(

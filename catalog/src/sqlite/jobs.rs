@@ -50,7 +50,7 @@ pub(super) async fn by_id(pool: &SqlitePool, id: &str) -> Result<Job> {
 pub(super) async fn list(pool: &SqlitePool, filter: JobFilter<'_>) -> Result<Vec<Job>> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM jobs WHERE TRUE");
     if let Some(user) = filter.user {
-        query.push(" AND user_name = ").push_bind(user.to_owned());
+        query.push(" AND user_name = ").push_bind(user);
     }
     if !filter.states.is_empty() {
         query.push(" AND ");
@@ -77,17 +77,17 @@ pub(super) async fn step(write: &mut SqliteConnection, id: &str, step: &JobStep)
             update.push(", result_rows = ").push_bind(count_to_sql("rows", result.rows)?);
             update.push(", result_bytes = ").push_bind(count_to_sql("bytes", result.bytes)?);
             update.push(", result_batches = ").push_bind(count_to_sql("batches", result.batches)?);
-            update.push(", result_sha256 = ").push_bind(result.sha256.to_vec());
+            update.push(", result_sha256 = ").push_bind(result.sha256.as_slice());
         }
         JobStep::Fail { at_unix_ms, chunks, failure } => {
             end(&mut update, *at_unix_ms, *chunks)?;
             update.push(", error_code = ").push_bind(i64::from(failure.code));
-            update.push(", error = ").push_bind(failure.message.clone());
+            update.push(", error = ").push_bind(&failure.message);
         }
         JobStep::Cancel { at_unix_ms, chunks } => end(&mut update, *at_unix_ms, *chunks)?,
         JobStep::Expire => {}
     }
-    update.push(" WHERE id = ").push_bind(id.to_owned()).push(" AND ");
+    update.push(" WHERE id = ").push_bind(id).push(" AND ");
     in_states(&mut update, &step.from());
     if update.build().execute(&mut *write).await?.rows_affected() > 0 {
         return Ok(true);

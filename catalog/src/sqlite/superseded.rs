@@ -75,8 +75,9 @@ async fn ended_transactions(connection: &mut SqliteConnection, until_unix_ms: i6
         "WITH ended AS ( \
            SELECT e.id >> 32 AS transaction_id FROM files e \
            WHERE e.until_snapshot IS NOT NULL AND EXISTS (SELECT 1 FROM replicas r WHERE r.file_id = e.id) \
-           UNION SELECT e.id >> 32 FROM databases d JOIN tables t ON t.database_id = d.id JOIN files e ON e.table_id = t.id \
-           WHERE d.dropped_unix_ms <= $1 AND EXISTS (SELECT 1 FROM replicas r WHERE r.file_id = e.id)) \
+           UNION SELECT e.id >> 32 FROM files e \
+           WHERE e.table_id IN (SELECT t.id FROM tables t JOIN databases d ON d.id = t.database_id WHERE d.dropped_unix_ms <= $1) \
+             AND EXISTS (SELECT 1 FROM replicas r WHERE r.file_id = e.id)) \
          SELECT e.transaction_id, t.database_id, MIN(f.since_snapshot), \
                 MAX(COALESCE(f.until_snapshot, 9223372036854775807)) \
          FROM ended e \
@@ -98,7 +99,9 @@ async fn ended_index_files(connection: &mut SqliteConnection, until_unix_ms: i64
         "SELECT f.id, t.database_id, f.since_snapshot, COALESCE(f.until_snapshot, 9223372036854775807) \
          FROM files f JOIN tables t ON t.id = f.table_id JOIN databases d ON d.id = t.database_id \
            LEFT JOIN snapshots s ON s.id = f.until_snapshot \
-         WHERE f.kind = $2 AND (s.created_unix_ms <= $1 OR d.dropped_unix_ms <= $1)",
+         WHERE f.kind = $2 AND (s.created_unix_ms <= $1 OR d.dropped_unix_ms <= $1) \
+           AND (f.until_snapshot IS NOT NULL OR f.table_id IN ( \
+             SELECT t.id FROM tables t JOIN databases d ON d.id = t.database_id WHERE d.dropped_unix_ms <= $1))",
     )
     .bind(until_unix_ms)
     .bind(FileKind::DirectorIndex.as_str())

@@ -34,7 +34,7 @@ pub(crate) async fn remove_leftovers(
         if staging.exists() {
             std::fs::remove_dir_all(&staging).at("remove", &staging)?;
         }
-        remove_index_files(&index, &|id| id.transaction() == transaction, 0).map(drop)
+        remove_index_files(&index, &|id: FileId| id.transaction() == transaction, 0).map(|_files| ())
     });
     local.await.map_err(|_| crate::IngestError::Thread("remove leftovers"))??;
     if alive.len() < workers.len() {

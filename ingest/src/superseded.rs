@@ -50,7 +50,8 @@ impl Sweeper {
                     return Ok(removed);
                 }
                 asked += 1;
-                match self.courier.drop_transaction(worker, transaction).await {
+                let dropped = self.courier.drop_transaction(worker, transaction).await;
+                match dropped {
                     Ok(files) => {
                         self.store.forget_replicas(transaction, &holder).await?;
                         removed += files;
@@ -71,7 +72,8 @@ impl Sweeper {
             return Ok(0);
         }
         let folder = self.index_dir.clone();
-        let removing = tokio::task::spawn_blocking(move || remove_index_files(&folder, &|id| doomed.contains(&id), 0));
+        let removing =
+            tokio::task::spawn_blocking(move || remove_index_files(&folder, &|id: FileId| doomed.contains(&id), 0));
         removing.await.map_err(|_| crate::IngestError::Thread("remove index files"))?
     }
 

@@ -46,8 +46,8 @@ pub(super) fn in_order<M: Message + Default + PartialEq>(bytes: Vec<u8>) -> Vec<
 /// Fields that follow each other and may be the entries of one map.
 type Run = Vec<Range<usize>>;
 
-fn sort(bytes: &mut [u8], run: &Run) {
-    let [first, .., last] = run.as_slice() else { return };
+fn sort(bytes: &mut [u8], run: &[Range<usize>]) {
+    let [first, .., last] = run else { return };
     let whole = first.start..last.end;
     let mut entries: Vec<Vec<u8>> = run.iter().map(|field| bytes[field.clone()].to_vec()).collect();
     entries.sort_unstable();

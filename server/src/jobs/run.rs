@@ -43,7 +43,8 @@ const RECORD_PAUSES: [Duration; 5] = [
 
 /// Brings a job to its end and records it. When the coordinator stops, the job stays as it is.
 pub(super) async fn run(shared: Arc<Shared>, active: Arc<ActiveJob>) {
-    match run_recorded(&shared, &active, &active.id.to_string()).await {
+    let recorded = run_recorded(&shared, &active, &active.id.to_string()).await;
+    match recorded {
         Ok(()) => shared.book.end(active.id),
         Err(error) => fail(shared, active, error.to_string()).await,
     }

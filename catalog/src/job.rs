@@ -47,10 +47,16 @@ pub struct Job {
     pub user: String,
     /// The query.
     pub sql: String,
+    /// The values bound to its parameters, as an Arrow IPC stream.
+    pub values: Option<Vec<u8>>,
     /// The database of its unqualified names.
     pub default_database: Option<String>,
     /// Whether its session asked for shuffling.
     pub shuffle: Option<String>,
+    /// Whether its rows have signed integers alone.
+    pub signed_integers: bool,
+    /// The trace of its client, of which it is a part: a W3C `traceparent` header.
+    pub traceparent: Option<String>,
     /// What it runs on.
     pub snapshots: Vec<(DatabaseId, SnapshotId)>,
     /// The schema of its rows, as an IPC message.

@@ -149,16 +149,24 @@ fn type_of_argument(function: &ScalarFunction, at: usize, schema: &DFSchema) -> 
     let known: Vec<Option<DataType>> =
         function.args.iter().map(|arg| if untyped(arg).is_some() { None } else { arg.get_type(schema).ok() }).collect();
     let beside = known.iter().flatten().find(|data_type| !data_type.is_null()).map(wide);
-    let candidates = beside.into_iter().chain([DataType::Float64, DataType::Int64, DataType::Utf8]);
-    candidates.into_iter().find(|candidate| {
-        let fields: Vec<FieldRef> = known
-            .iter()
-            .map(|known| Arc::new(Field::new("", known.clone().unwrap_or_else(|| candidate.clone()), true)))
-            .collect();
-        let taken = fields_with_udf(&fields, function.func.as_ref());
-        taken.ok().and_then(|taken| taken.get(at).map(|field| client_type(field.data_type()))).as_ref()
-            == Some(candidate)
-    })
+    let plain = [DataType::Float64, DataType::Int64, DataType::Utf8];
+    let candidates: Vec<DataType> = beside.into_iter().chain(plain).collect();
+    // Of the other parameters nothing is known either; whatever they are, this one must be taken as it is.
+    let taken_beside = |candidate: &DataType, others: &DataType| {
+        let of = |(place, known): (usize, &Option<DataType>)| {
+            let unknown = if place == at { candidate } else { others };
+            Arc::new(Field::new("", known.as_ref().unwrap_or(unknown).clone(), true))
+        };
+        let fields: Vec<FieldRef> = known.iter().enumerate().map(of).collect();
+        let taken = fields_with_udf(&fields, function.func.as_ref()).ok()?;
+        taken.get(at).map(|field| client_type(field.data_type()))
+    };
+    let fits = |candidate: &&DataType| {
+        std::iter::once(*candidate)
+            .chain(&candidates)
+            .any(|others| taken_beside(candidate, others).as_ref() == Some(*candidate))
+    };
+    candidates.iter().find(fits).cloned()
 }
 
 /// As wide as a literal is: `mag <= 20.1` must mean the same whether the number is written or bound.

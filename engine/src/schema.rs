@@ -53,11 +53,20 @@ fn field(table: &Table, column: &Column) -> Result<Field> {
         ("ucd", column.ucd.as_deref()),
         ("description", column.description.as_deref()),
     ] {
-        if let Some(value) = value {
-            metadata.insert(key.to_string(), value.to_string());
+        if let Some(value) = value.map(one_line).filter(|value| !value.is_empty()) {
+            metadata.insert(key.to_string(), value);
         }
     }
     Ok(Field::new(&column.name, data_type, column.nullable).with_metadata(metadata))
+}
+
+/// A text of metadata without breaks of line. Clients show it in tables; and by its letters the server tells
+/// metadata, which has no order, from what has one in an encoded plan (its `jobs/ledger/fingerprint`).
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The schema a client sees: every field nullable; views, dictionaries and run-end encoding as
@@ -82,6 +91,31 @@ pub(crate) fn client_schema_of(schema: &DFSchema) -> SchemaRef {
         Arc::new(field.as_ref().clone().with_metadata(metadata))
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// [`client_schema`] for clients that read unsigned integers as signed ones of the same width: each is the next
+/// wider signed type, and of 64 bits a decimal of 20 digits.
+pub fn signed_schema(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(signed_field).collect::<Vec<_>>()))
+}
+
+fn signed_field(field: &FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(signed_type(field.data_type())))
+}
+
+fn signed_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        // 2^64 - 1 has 20 digits.
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::List(item) => DataType::List(signed_field(item)),
+        DataType::LargeList(item) => DataType::LargeList(signed_field(item)),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(signed_field(item), *length),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(signed_field).collect()),
+        other => other.clone(),
+    }
 }
 
 fn client_field(field: &FieldRef) -> FieldRef {

@@ -40,7 +40,7 @@ use crate::parameters::{Described, bind, infer, nulls};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error, is_volatile};
 use crate::plan::sequence::SequenceExec;
 use crate::repair::write_out;
-use crate::schema::{client_schema, client_schema_of};
+use crate::schema::{client_schema, client_schema_of, signed_schema};
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose, planning_config};
 use crate::spherical::{plan_spherical_joins, want_nearest};
@@ -65,6 +65,8 @@ pub struct SessionOptions {
     pub snapshots: Option<Vec<(DatabaseId, SnapshotId)>>,
     /// Whether queries are shuffled; `None` means as the engine is configured.
     pub shuffle: Option<ShuffleMode>,
+    /// Whether rows have signed integers alone, for clients that read no others.
+    pub signed_integers: bool,
     /// What `now()` means, in milliseconds of Unix time; `None` means the moment of planning.
     pub clock_unix_ms: Option<i64>,
 }
@@ -175,7 +177,7 @@ impl Session {
             return Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone(), whole_job: None });
         }
         let logical = state.statement_to_plan(statement).await.map_err(error_of)?;
-        let (schema, plan) = match values {
+        let (plain, plan) = match values {
             Some(values) if values.num_rows() > 1 => self.sequence(&state, &logical, values).await?,
             _ => {
                 let logical = one_row_bound(logical, values)?;
@@ -183,6 +185,9 @@ impl Session {
                 (client_schema_of(marked.plan.schema()), plan)
             }
         };
+        let schema = if self.options.signed_integers { signed_schema(&plain) } else { Arc::clone(&plain) };
+        // The ticket of a job gives its rows as they lie.
+        let whole_job = whole_job.filter(|_| same_types(&schema, &plain));
         Ok(PlannedQuery { schema, plan, state, query, engine: self.engine.clone(), whole_job })
     }
 

@@ -24,8 +24,8 @@ NOTES = {
     "adbc": "Connect with `autocommit=True`: there are no transactions, and without it the driver warns.",
     "dbapi": "Needs SQLAlchemy 1.4. Dates and NULLs come as pandas has them (`Timestamp`, `nan`).",
     "jdbc": (
-        "Needs `--add-opens=java.base/java.nio=ALL-UNNAMED`. It shows unsigned integers beyond the signed range "
-        "of their width as negative: CAST them to BIGINT. A Statement's result without rows names its columns twice, "
+        "Needs `--add-opens=java.base/java.nio=ALL-UNNAMED`. It reads no "
+        "unsigned integers, so it is given the next wider signed type, and DECIMAL(20, 0) for 64 bits. A Statement's result without rows names its columns twice, "
         "a PreparedStatement's does not. With `catalog` in the URL this driver's `Connection.close` closes the "
         "session twice and reports `Channel shutdown invoked`. `supportsFullOuterJoins` and `supportsConvert(from, to)` "
         "are false whatever a server says."

@@ -123,3 +123,42 @@ def test_parameters_are_described(place: Place, jdbc: JdbcSession) -> None:
     assert session.ask("parameters", sql=sql)["types"] == ["Int(64, true)", "FloatingPoint(DOUBLE)", "Utf8"]
     session.close()
 
+
+def test_unsigned_integers_are_widened(jdbc: JdbcSession) -> None:
+    """This driver reads unsigned integers as signed ones of their width, so it is told wider ones, wherever it looks."""
+    sql = (
+        "SELECT arrow_cast(255, 'UInt8') AS a, arrow_cast(65535, 'UInt16') AS b, arrow_cast(4294967295, 'UInt32') AS c, "
+        "arrow_cast('18446744073709551615', 'UInt64') AS d, [arrow_cast(4294967295, 'UInt32')] AS e"
+    )
+    largest = (255, 65_535, 4_294_967_295, "18446744073709551615", [4_294_967_295])
+    for how in ("query", "execute"):
+        told = jdbc.ask(how, sql=sql)
+        assert [tuple(row) for row in told["rows"]] == [largest]
+        assert told["types"][:4] == ["SMALLINT", "INTEGER", "BIGINT", "DECIMAL"]
+    assert jdbc.schema(sql) == ["a", "b", "c", "d", "e"]
+    assert jdbc.bind(f"{sql} WHERE ? = 1", [1]).rows == [largest]
+    # Columns of a view are counted without a sign.
+    found = jdbc.ask("columns", database="information_schema", table="columns")
+    at = [found["columns"].index(name) for name in ("COLUMN_NAME", "TYPE_NAME")]
+    listed = {row[at[0]]: row[at[1]] for row in found["rows"]}
+    ordinal = jdbc.ask("query", sql="SELECT ordinal_position FROM information_schema.columns LIMIT 1")
+    assert listed["ordinal_position"] == ordinal["types"][0] == "DECIMAL"
+
+
+def test_a_job_of_unsigned_integers(jdbc: JdbcSession) -> None:
+    """Its rows are of the types that its submitter was told."""
+    [[id, *_]] = jdbc.query("SUBMIT SELECT arrow_cast(4294967295, 'UInt32') AS c").rows
+    for _ in range(200):
+        if jdbc.query(f"SELECT state FROM system.queries WHERE id = '{id}'").rows == [("finished",)]:
+            break
+    assert jdbc.query(f"SELECT * FROM job('{id}')").rows == [(4_294_967_295,)]
+
+
+def test_use_says_where_the_database_is_chosen(place: Place, jdbc: JdbcSession) -> None:
+    """The driver would go on with the token of its login, so USE must not pretend."""
+    with pytest.raises(ClientFailed, match=f"schema={DATABASE} in a JDBC URL"):
+        jdbc.ask("execute", sql=f"USE {DATABASE}")
+    session = JdbcSession(place, database=DATABASE)
+    session.ask("execute", sql=f"USE skyflight.{DATABASE}")
+    assert session.query("SELECT count(*) AS n FROM object").rows == [(2_000,)], "it has been the one before"
+    session.close()

@@ -37,10 +37,13 @@ def grpc(url: str) -> str:
 
 
 class FlightSql:
-    """Statements over pyarrow.flight. `headers` go with every call."""
+    """Statements over pyarrow.flight. `headers` go with every call.
 
-    def __init__(self, url: str, **headers: str) -> None:
-        self.client = flight.connect(grpc(url))
+    Clients of one process share a connection to the same address, unless one wants its own.
+    """
+
+    def __init__(self, url: str, own_connection: bool = False, **headers: str) -> None:
+        self.client = flight.connect(grpc(url), generic_options=[("grpc.use_local_subchannel_pool", int(own_connection))])
         self.headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
 
     def options(self, timeout_s: float | None = None) -> flight.FlightCallOptions:

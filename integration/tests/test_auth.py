@@ -124,7 +124,7 @@ def test_users_are_managed_while_the_server_runs(guarded: Cluster, tmp_path: Pat
 
 def test_keys_change_and_a_restart_locks_nobody_out(guarded: Cluster) -> None:
     bearer = token_of(guarded, "ada", PASSWORD)
-    key_file = guarded.data / "cluster.key"
+    key_file = guarded.data / "session.key"
     key = lambda action: skyflight("key", action, "--file", str(key_file)).split()
     old = key("list")[0]
     key("add")
@@ -148,3 +148,34 @@ def test_serving_the_world_has_to_be_said(tmp_path: Path, mode: str, told: str) 
     config.write_text(f'[auth]\nmode = "{mode}"\n')
     arguments = ["serve", "--config", str(config), "--data-dir", str(tmp_path / "data"), "--listen", "0.0.0.0:0"]
     assert told in skyflight(*arguments, code=1)
+
+
+def test_old_keys_give_way_by_themselves(tmp_path: Path) -> None:
+    """A key is signed with for three seconds here; a token is good for its time, whatever key signed it."""
+    config = '[auth]\nmode = "users"\ntoken_ttl_s = 12\nkey_age_s = 3\n'
+    with Cluster(tmp_path / "cluster", workers=1, config=config, one_process=True) as cluster:
+        user(cluster, "add", "ada", stdin=f"{PASSWORD}\n")
+        keys = lambda: [line.split(":")[0] for line in (cluster.data / "session.key").read_text().split()]
+        cluster_key = (cluster.data / "cluster.key").read_text()
+        issued = time.monotonic()
+        bearer, first = token_of(cluster, "ada", PASSWORD), keys()[0]
+        while keys()[0] == first:
+            assert time.monotonic() < issued + 8
+            time.sleep(0.1)
+        time.sleep(2.5)
+        fresh = token_of(cluster, "ada", PASSWORD)
+        assert first in keys()[1:]
+        while time.monotonic() < issued + 10:
+            assert pyarrow_value(cluster, bearer) == 7, "the old key still verifies"
+            time.sleep(0.5)
+        assert len(keys()) >= 3, "several have come since"
+        # Keys that nobody can have a token of any more are removed.
+        while first in keys():
+            assert time.monotonic() < issued + 40
+            time.sleep(0.2)
+        with pytest.raises(flight.FlightUnauthenticatedError, match="log in again"):
+            pyarrow_value(cluster, bearer)
+        assert pyarrow_value(cluster, token_of(cluster, "ada", PASSWORD)) == 7
+        assert fresh != bearer and len(keys()) < 12
+        assert (cluster.data / "cluster.key").read_text() == cluster_key, "workers have copies of this one"
+        assert cluster.panics() == []

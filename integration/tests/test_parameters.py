@@ -75,3 +75,81 @@ def test_mistakes_are_named(sky: Cluster, sql: str, values: tuple, expect: str) 
         with pytest.raises(adbc_driver_manager.Error, match=expect):
             cursor.execute(sql.format("hip_h.hipparcos2"), values or None)
             cursor.fetchall()
+
+
+def test_a_job_with_values(sky: Cluster, suffix: str) -> None:
+    """A job keeps the values bound to its statement, and reads the chunks of literals."""
+    table = f"hip_{suffix}.hipparcos2"
+    with sky.adbc() as connection, connection.cursor() as cursor:
+        cursor.execute(f"SUBMIT SELECT hip, hpmag FROM {table} WHERE separation(ra_j1991, dec_j1991, ?, ?) < ?", (56.75, 24.12, 2.0))
+        [[id, *_]] = cursor.fetchall()
+        for _ in range(600):
+            cursor.execute("SELECT state, error, chunks_planned FROM system.queries WHERE id = ?", (id,))
+            [[state, error, chunks]] = cursor.fetchall()
+            if state not in ("queued", "running"):
+                break
+        assert (state, error) == ("finished", None)
+        assert 1 <= chunks <= 4
+        cursor.execute(f"SELECT * FROM job('{id}')")
+        found = cursor.fetchall()
+        cursor.execute(f"SELECT hip, hpmag FROM {table} WHERE separation(ra_j1991, dec_j1991, 56.75, 24.12) < 2.0")
+        assert len(found) > 10 and sorted(found) == sorted(cursor.fetchall())
+        with pytest.raises(adbc_driver_manager.Error, match="1 parameters, and no values"):
+            cursor.execute(f"SUBMIT SELECT hip FROM {table} WHERE hip = ?")
+            cursor.fetchall()
+
+
+def test_use_chooses_the_database(sky: Cluster) -> None:
+    """ADBC's driver goes on with the token that an answer brings."""
+    with sky.adbc(username="user_of_use", password="") as connection, connection.cursor() as cursor:
+        with pytest.raises(adbc_driver_manager.Error, match="hipparcos2"):
+            cursor.execute("SELECT count(*) FROM hipparcos2")
+        for statement in ("USE hip_h", "use skyflight.HIP_S;", "SET SCHEMA 'hip_h'", "SET search_path TO hip_s", "SET schema = hip_h"):
+            cursor.execute(statement)
+            assert cursor.fetchall() == []
+            cursor.execute("SELECT count(*), (SELECT count(*) FROM HIPPARCOS2 WHERE hip < 100) FROM hipparcos2")
+            assert cursor.fetchall() == [(117_955, 99)]
+            assert connection.adbc_current_db_schema.lower() in statement.lower()
+        cursor.execute("SET shuffle = never")
+        assert connection.adbc_current_db_schema == "hip_h", "one option leaves the other"
+        cursor.executescript("USE mydb")
+        assert connection.adbc_current_db_schema == "mydb"
+        for statement, said in (
+            ("USE milkyway", 'no database "milkyway"'),
+            ("USE user_somebody", "user_somebody"),
+            ("USE other.hip_h", "is no catalog"),
+            ("SET shuffle = sometimes", "shuffle"),
+            ("SET timezone = 'UTC'", "SET is not run here"),
+        ):
+            with pytest.raises(adbc_driver_manager.Error, match=said):
+                cursor.execute(statement)
+        assert connection.adbc_current_db_schema == "mydb"
+    with sky.flight() as client, pytest.raises(pa.ArrowException, match="x-skyflight-schema"):
+        client.query("USE hip_h")
+    with sky.flight(x_skyflight_schema="hip_h") as client:
+        assert client.query("USE hip_h").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        ("scisql_angSep(?, ?, ra_j1991, dec_j1991) < ?", (56.75, 24.12, 1.5)),
+        ("DISTANCE(POINT(?, ?), POINT(ra_j1991, dec_j1991)) < ?", (56.75, 24.12, 1.5)),
+        ("CONTAINS(POINT('ICRS', ra_j1991, dec_j1991), CIRCLE('ICRS', ?, ?, ?)) = 1", (56.75, 24.12, 1.5)),
+        ("ra_j1991 BETWEEN ? AND ? AND dec_j1991 BETWEEN ? AND ?", (55, 58, 23.5, 25)),
+        ("separation(?, ?, ?, ?) > ra_j1991 AND hip < ?", (0, 0, 3, 4, 50)),
+        ("qserv_areaspec_box(?, ?, ?, ?)", (55, 23, 58, 25)),
+        ("healpix_index(?, ra_j1991, dec_j1991) = healpix_index(?, ?, ?)", (5, 5, 56.75, 24.12)),
+        ("hip IN (?, ?, ?)", (1, 2, 3)),
+        ("abs(dec_j1991 - ?) < ? AND power(ra_j1991 - ?, ?) < ?", (24, 1, 57, 2, 4)),
+    ],
+)
+def test_unknown_arguments_are_what_the_function_takes(sky: Cluster, sql: str, values: tuple) -> None:
+    written = sql
+    for value in values:
+        written = written.replace("?", repr(value), 1)
+    with sky.adbc() as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT hip FROM hip_h.hipparcos2 WHERE {written} ORDER BY hip")
+        expected = cursor.fetchall()
+        cursor.execute(f"SELECT hip FROM hip_h.hipparcos2 WHERE {sql} ORDER BY hip", values)
+        assert expected and cursor.fetchall() == expected

@@ -210,3 +210,20 @@ def test_the_rust_client_makes_a_table(sky: Cluster) -> None:
     found = clients.shell(sky.url, "SELECT n FROM mydb.by_rust")
     assert found.column("n").to_pylist() == [7]
     clients.shell(sky.url, "DROP TABLE mydb.by_rust")
+
+
+def test_rows_of_a_job_become_a_table(cursor: object) -> None:
+    """SUBMIT writes no table, and says which way leads to one; that way does."""
+    sql = "SELECT hip, hpmag FROM hip_h.hipparcos2 WHERE hpmag < 4"
+    for write in (f"CREATE TABLE mydb.bright AS {sql}", f"INSERT INTO mydb.bright {sql}"):
+        with pytest.raises(adbc_driver_manager.Error, match=r"CREATE TABLE mydb.name AS SELECT \* FROM job"):
+            cursor.execute(f"SUBMIT {write}")
+    [[id, *_]] = rows(cursor, f"SUBMIT {sql}")
+    while rows(cursor, f"SELECT state FROM system.queries WHERE id = '{id}'") != [("finished",)]:
+        assert rows(cursor, f"SELECT error FROM system.queries WHERE id = '{id}'") == [(None,)]
+    cursor.execute(f"CREATE TABLE mydb.bright AS SELECT * FROM job('{id}')")
+    cursor.execute(f"INSERT INTO mydb.bright SELECT hip + 1000000, hpmag FROM job('{id}')")
+    expected = rows(cursor, sql)
+    assert len(expected) > 300
+    found = rows(cursor, "SELECT hip, hpmag FROM mydb.bright")
+    assert sorted(found) == sorted(expected + [(hip + 1_000_000, mag) for hip, mag in expected])

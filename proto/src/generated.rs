@@ -116,6 +116,9 @@ pub struct StatementTicket {
     /// none are bound.
     #[prost(bytes = "bytes", tag = "9")]
     pub parameters: ::prost::bytes::Bytes,
+    /// Whether its rows are to have signed integers alone, because its client reads no others.
+    #[prost(bool, tag = "11")]
+    pub signed_integers: bool,
 }
 /// A fragment on some chunks on one worker, one attempt.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -16,7 +17,7 @@ const SECRET_BYTES: usize = 32;
 const MAX_ID_BYTES: usize = 64;
 const HMAC_BLOCK_BYTES: usize = 64;
 
-/// The keys of a cluster: the first signs, all verify. Clones share them, also after a reload.
+/// The keys of a cluster, or of the session tokens of its coordinators: the first signs, all verify. Clones share them, also after a reload.
 ///
 /// As text, one key a line, `id:secret` with the secret as 64 hexadecimal digits; empty lines and
 /// lines that start with `#` are passed over. To change keys without refusing a ticket that is out:
@@ -80,10 +81,10 @@ pub enum KeyError {
 }
 
 impl ClusterKeys {
-    /// One new key from the system's random numbers, with a random id.
+    /// One new key from the system's random numbers, whose id says when it was made.
     pub fn generate() -> ClusterKeys {
-        let id = format!("{:08x}", rand::random::<u32>());
-        ClusterKeys::of(Ring { first: Key::new(id, rand::random()), others: Vec::new() })
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        ClusterKeys::of(Ring { first: Key::made_at(now), others: Vec::new() })
     }
 
     fn of(ring: Ring) -> ClusterKeys {
@@ -128,6 +129,37 @@ impl ClusterKeys {
             },
             KeyStep::Retire => Ring { first, others: Vec::new() },
         })
+    }
+
+    /// The keys after their time has passed: a first key older than `age` gives way to a new one, and keys
+    /// that stopped signing longer than `keep` ago are gone, with whatever they signed. `None` where there is
+    /// nothing to change. Keys that do not say when they were made count as old. `now_unix_s` is in seconds
+    /// of Unix time.
+    pub fn rotated(&self, now_unix_s: u64, age: Duration, keep: Duration) -> Option<ClusterKeys> {
+        let old = self.ring();
+        let mut keys: Vec<Key> = old.all().cloned().collect();
+        let over = |from: Option<u64>, span: Duration| from.unwrap_or(0).saturating_add(span.as_secs()) <= now_unix_s;
+        if over(old.first.made_unix_s(), age) {
+            keys.insert(0, Key::made_at(now_unix_s));
+        }
+        let mut keys = keys.into_iter();
+        let first = keys.next()?;
+        // A key stopped signing when the one before it was made. One that is younger waits to be promoted.
+        let mut successor = first.made_unix_s();
+        let mut others = Vec::new();
+        for key in keys {
+            let made = key.made_unix_s();
+            if made > first.made_unix_s() {
+                others.push(key);
+            } else {
+                if !over(successor, keep) {
+                    others.push(key);
+                }
+                successor = made;
+            }
+        }
+        let changed = first.id != old.first.id || others.len() != old.others.len();
+        changed.then(|| ClusterKeys::of(Ring { first, others }))
     }
 
     /// The ids of the keys; the first signs.
@@ -182,6 +214,16 @@ impl ClusterKeys {
         Ok(keys)
     }
 
+    /// Takes the step of time, as [`ClusterKeys::rotated`] has it, in the file `path`. Whether the file was
+    /// changed; it is replaced whole.
+    ///
+    /// # Errors
+    /// The file cannot be read, is wrong, or cannot be replaced.
+    pub fn rotate_file(path: &Path, now_unix_s: u64, age: Duration, keep: Duration) -> Result<bool, KeyError> {
+        let rotated = ClusterKeys::load(path)?.rotated(now_unix_s, age, keep);
+        rotated.map_or(Ok(false), |keys| key_file::replace(path, &keys).map(|()| true))
+    }
+
     pub(crate) fn signing(&self) -> Key {
         self.ring().first.clone()
     }
@@ -217,6 +259,15 @@ pub(crate) struct Key {
 impl Key {
     fn new(id: String, secret: [u8; SECRET_BYTES]) -> Key {
         Key { id, secret }
+    }
+
+    fn made_at(unix_s: u64) -> Key {
+        Key::new(format!("{unix_s}-{:08x}", rand::random::<u32>()), rand::random())
+    }
+
+    /// When it was made, in seconds of Unix time, where its id says so.
+    fn made_unix_s(&self) -> Option<u64> {
+        self.id.split_once('-')?.0.parse().ok()
     }
 
     fn parse(line: &str) -> Result<Key, &'static str> {

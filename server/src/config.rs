@@ -20,8 +20,10 @@ use crate::uploads::{TableWriter, UploadLimits};
 pub struct CoordinatorConfig {
     /// The address of the Flight SQL port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The cluster's keys: the first signs tickets and tokens.
+    /// The cluster's keys: the first signs tickets.
     pub keys: Arc<ClusterKeys>,
+    /// The keys of session tokens. Default: those of the cluster.
+    pub token_keys: Arc<ClusterKeys>,
     /// The database in which unqualified names are looked up first, unless the client says another.
     pub default_database: Option<String>,
     /// How long the ticket of a statement's rows may be redeemed. Default 1 h.
@@ -75,6 +77,7 @@ impl CoordinatorConfig {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         CoordinatorConfig {
             listen,
+            token_keys: Arc::clone(&keys),
             keys,
             default_database: None,
             ticket_ttl: Duration::from_secs(3_600),

@@ -105,7 +105,7 @@ pub async fn start(
     let cpu = CpuRuntime::new(config.threads)?;
     let (journal, keeper) = Journal::open(Arc::clone(&store), &network);
     let stop = CancellationToken::new();
-    let waiting = WaitingQueries::new(config.plan_ttl, config.plans_waiting, config.ticket_ttl);
+    let waiting = WaitingQueries::new(config.plan_ttl.min(config.ticket_ttl), config.plans_waiting, config.ticket_ttl);
     let gate = Gate::new(config.max_queries);
     let closed = store.close_left_queries(unix_ms(), "the coordinator stopped before the query had ended").await;
     if closed.map_err(EngineError::Catalog)? > 0 {
@@ -118,7 +118,7 @@ pub async fn start(
     let engine = Engine::new(engine_config(&config, cpu.handle()), Arc::clone(&store), Arc::clone(&dispatcher))?
         .with_system(Arc::new(system));
     let parts = JobsParts {
-        book,
+        book: Arc::clone(&book),
         store: Arc::clone(&store),
         engine: engine.clone(),
         dispatcher: keeping,
@@ -128,7 +128,8 @@ pub async fn start(
     let (jobs, turns) = Jobs::start(parts, &network).await?;
 
     figures::describe();
-    let figures = CoordinatorFigures { gate: gate.clone(), waiting: waiting.clone(), engine: engine.clone() };
+    let figures =
+        CoordinatorFigures { gate: gate.clone(), waiting: waiting.clone(), engine: engine.clone(), jobs: book };
     let statements = Statements::new(StatementsConfig {
         engine,
         dispatcher,
@@ -150,8 +151,12 @@ pub async fn start(
         AuthMode::Open => None,
         AuthMode::Users => Some(Auth::new(Arc::clone(&store))),
     };
-    let sessions =
-        Arc::new(Sessions::new(Arc::clone(&config.keys), config.token_ttl, config.default_database.clone(), auth));
+    let sessions = Arc::new(Sessions::new(
+        Arc::clone(&config.token_keys),
+        config.token_ttl,
+        config.default_database.clone(),
+        auth,
+    ));
     let face = Face { sessions, statements, store, keys: Arc::clone(&config.keys) };
 
     let (close, closed) = oneshot::channel();

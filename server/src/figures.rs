@@ -1,11 +1,15 @@
 //! The coordinator's figures, for Prometheus. Their names and labels stand here only; without a
 //! recorder in the process they cost nothing.
 
+use std::sync::Arc;
+
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use skyflight_catalog::QueryState;
+use skyflight_catalog::{JobState, QueryState};
 use skyflight_engine::Engine;
 use skyflight_engine::dispatch::QueryCounters;
 
+use crate::clock::unix_ms;
+use crate::jobs::JobBook;
 use crate::query::{Gate, WaitingQueries};
 
 const QUERIES: &str = "skyflight_queries_total";
@@ -17,6 +21,9 @@ const CHUNKS: &str = "skyflight_query_chunks_total";
 const RETRIES: &str = "skyflight_query_retries_total";
 const STREAMS: &str = "skyflight_worker_streams_total";
 const BYTES_READ: &str = "skyflight_worker_bytes_read_total";
+const JOBS: &str = "skyflight_jobs_total";
+const JOB_SECONDS: &str = "skyflight_job_seconds";
+const JOBS_OPEN: &str = "skyflight_jobs";
 const LOGINS: &str = "skyflight_logins_total";
 const RUNNING: &str = "skyflight_queries_running";
 const WAITING: &str = "skyflight_plans_waiting";
@@ -33,6 +40,9 @@ pub(crate) fn describe() {
     describe_counter!(RETRIES, "Attempts at chunks that failed and were made again");
     describe_counter!(STREAMS, "Streams opened to workers");
     describe_counter!(BYTES_READ, "Bytes that workers read from chunk files");
+    describe_counter!(JOBS, "Jobs that have ended, by outcome");
+    describe_histogram!(JOB_SECONDS, "Time of jobs by phase, waiting for their turn or running");
+    describe_gauge!(JOBS_OPEN, "Jobs that have not ended, by state");
     describe_counter!(LOGINS, "Passwords checked, by outcome");
     describe_gauge!(RUNNING, "Queries that plan or run now");
     describe_gauge!(WAITING, "Planned queries that wait to be fetched");
@@ -61,7 +71,24 @@ pub(crate) fn query_closed(closed: &Closed<'_>) {
     counter!(ROWS).increment(closed.rows);
     counter!(BYTES).increment(closed.bytes);
     counter!(MESSAGES).increment(closed.messages);
-    let counters = closed.counters;
+    work_done(closed.counters);
+}
+
+/// A job has ended that was submitted at one moment, and began, in this life of the coordinator, at another
+/// (milliseconds of Unix time).
+pub(crate) fn job_closed(outcome: JobState, submitted_ms: i64, begun_ms: Option<i64>, counters: &QueryCounters) {
+    let now = unix_ms();
+    let seconds = |from: i64, to: i64| to.saturating_sub(from).max(0) as f64 / 1_000.0;
+    counter!(JOBS, "outcome" => outcome.as_str()).increment(1);
+    histogram!(JOB_SECONDS, "phase" => "waiting").record(seconds(submitted_ms, begun_ms.unwrap_or(now)));
+    if let Some(begun_ms) = begun_ms {
+        histogram!(JOB_SECONDS, "phase" => "running").record(seconds(begun_ms, now));
+    }
+    work_done(counters);
+}
+
+/// What was done beside the chunks for a query or a job.
+fn work_done(counters: &QueryCounters) {
     counter!(CHUNKS).increment(QueryCounters::get(&counters.chunks_done));
     counter!(RETRIES).increment(QueryCounters::get(&counters.retries));
     counter!(STREAMS).increment(QueryCounters::get(&counters.streams));
@@ -79,6 +106,7 @@ pub struct CoordinatorFigures {
     pub(crate) gate: Gate,
     pub(crate) waiting: WaitingQueries,
     pub(crate) engine: Engine,
+    pub(crate) jobs: Arc<JobBook>,
 }
 
 impl CoordinatorFigures {
@@ -86,6 +114,9 @@ impl CoordinatorFigures {
     pub fn report(&self) {
         gauge!(RUNNING).set(self.gate.running() as f64);
         gauge!(WAITING).set(self.waiting.len() as f64);
+        let (waiting, running) = self.jobs.waiting_and_running();
+        gauge!(JOBS_OPEN, "state" => "queued").set(waiting as f64);
+        gauge!(JOBS_OPEN, "state" => "running").set(running as f64);
         gauge!(MEMORY).set(self.engine.state().runtime_env().memory_pool.reserved() as f64);
     }
 

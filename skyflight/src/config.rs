@@ -41,6 +41,7 @@ pub(crate) struct OperationsSection {
 pub(crate) struct AuthSection {
     pub(crate) mode: String,
     pub(crate) token_ttl_s: u64,
+    pub(crate) key_age_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

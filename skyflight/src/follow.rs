@@ -1,9 +1,10 @@
-//! Keys and certificates change on disk while a server runs; it takes the new ones without a restart.
+//! Keys and certificates change on disk while a server runs; it takes the new ones without a restart. The keys
+//! of session tokens it changes itself when they are old: nobody else needs them.
 
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use skyflight_proto::ClusterKeys;
 use skyflight_proto::tls::NodeTls;
@@ -16,6 +17,23 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Follows the file of the cluster's keys until the handle is dropped.
 pub(crate) fn follow_keys(keys: Arc<ClusterKeys>, file: PathBuf) -> AbortOnDropHandle<()> {
     follow("cluster keys", move || keys.reload(&file))
+}
+
+/// Follows the file of the session tokens' keys until the handle is dropped, and lets keys older than `age` give
+/// way to new ones, unless `age` is nothing. A key that signs no more is believed for as long as tokens are good.
+pub(crate) fn rotate_keys(
+    keys: Arc<ClusterKeys>,
+    file: PathBuf,
+    age: Duration,
+    token_ttl: Duration,
+) -> AbortOnDropHandle<()> {
+    follow("keys of session tokens", move || {
+        if !age.is_zero() {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            ClusterKeys::rotate_file(&file, now, age, token_ttl + LOOK_INTERVAL * 2)?;
+        }
+        keys.reload(&file)
+    })
 }
 
 /// Follows the files of a node's certificates until the handle is dropped.

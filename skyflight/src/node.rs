@@ -20,8 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
-use crate::config::{Config, JobsSection, seconds, threads};
-use crate::follow::{follow_keys, follow_tls};
+use crate::config::{AuthSection, Config, JobsSection, seconds, threads};
+use crate::follow::{follow_keys, follow_tls, rotate_keys};
 use crate::http::{Figures, HttpPort, Observed};
 use crate::sweep::sweep;
 use crate::telemetry::Telemetry;
@@ -30,11 +30,15 @@ use crate::uploads::IngestWriter;
 /// The keys' file in a coordinator's data folder.
 const KEY_FILE: &str = "cluster.key";
 
+/// The file of the keys of session tokens, beside it. Workers do without: whoever reads their files cannot log in.
+const SESSION_KEY_FILE: &str = "session.key";
+
 /// A coordinator's data folder: the catalog, the keys and the lock.
 pub(crate) struct Home {
     pub(crate) folder: PathBuf,
     pub(crate) store: Arc<dyn CatalogStore>,
     pub(crate) keys: Arc<ClusterKeys>,
+    session_keys: Arc<ClusterKeys>,
     /// TLS of the coordinator, and of the workers in its process.
     pub(crate) tls: Option<Arc<NodeTls>>,
 }
@@ -48,9 +52,10 @@ impl Home {
         let folder =
             folder.canonicalize().with_context(|| format!("cannot use the data folder {}", folder.display()))?;
         let keys = ClusterKeys::create_if_missing(&folder.join(KEY_FILE))?;
+        let session_keys = Arc::new(ClusterKeys::create_if_missing(&folder.join(SESSION_KEY_FILE))?);
         let store = SqliteStore::open(&folder.join("catalog.sqlite")).await?;
         let tls = config.tls.load(&folder.join("tls"), &config.own_names())?;
-        Ok(Home { folder, tls, store: Arc::new(store), keys: Arc::new(keys) })
+        Ok(Home { folder, tls, store: Arc::new(store), keys: Arc::new(keys), session_keys })
     }
 
     /// Takes the folder; `None` where another process serves it.
@@ -64,10 +69,17 @@ impl Home {
         }
     }
 
-    /// Follows changes of the keys and certificates on disk until what this gives is dropped.
-    pub(crate) fn follow(&self) -> Vec<AbortOnDropHandle<()>> {
+    /// Follows changes of the keys and certificates on disk, and changes the keys of session tokens when they
+    /// are old, until what this gives is dropped.
+    pub(crate) fn follow(&self, auth: &AuthSection) -> Vec<AbortOnDropHandle<()>> {
         let keys = follow_keys(Arc::clone(&self.keys), self.folder.join(KEY_FILE));
-        std::iter::once(keys).chain(self.tls.clone().map(follow_tls)).collect()
+        let session_keys = rotate_keys(
+            Arc::clone(&self.session_keys),
+            self.folder.join(SESSION_KEY_FILE),
+            seconds(auth.key_age_s),
+            seconds(auth.token_ttl_s),
+        );
+        [keys, session_keys].into_iter().chain(self.tls.clone().map(follow_tls)).collect()
     }
 
     /// Where its coordinator is reached from this machine.
@@ -143,6 +155,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     let mut coordinator = CoordinatorConfig::new(section.listen, Arc::clone(&home.keys), home.folder.join("spill"));
     coordinator.default_database = (!section.default_database.is_empty()).then(|| section.default_database.clone());
     coordinator.tls = home.tls.clone();
+    coordinator.token_keys = Arc::clone(&home.session_keys);
     coordinator.auth = config.auth_mode()?;
     coordinator.token_ttl = seconds(config.auth.token_ttl_s);
     coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
@@ -242,7 +255,7 @@ pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
     }
     let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
-    let _followers = home.follow();
+    let _followers = home.follow(&config.auth);
     let mut watch = Watch::start(&config, "skyflight")?;
     let workers = start_workers(&home, &config).await?;
     let coordinator = start_coordinator(&home, &config).await?;
@@ -261,7 +274,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs, mut config: Config) -> Re
     override_listen(&mut config, args.listen, args.tls_dev)?;
     let home = Home::open(&args.data_dir, &config).await?;
     let _lock = home.lock()?;
-    let _followers = home.follow();
+    let _followers = home.follow(&config.auth);
     let mut watch = Watch::start(&config, "skyflight-coordinator")?;
     let coordinator = start_coordinator(&home, &config).await?;
     let _sweeps = sweep(&home, &config);

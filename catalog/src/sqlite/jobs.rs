@@ -18,8 +18,9 @@ pub(super) async fn submit(write: &mut SqliteConnection, job: &Job) -> Result<()
     }
     sqlx::query(
         "INSERT INTO jobs (id, user_name, sql_text, default_database, shuffle, snapshots, result_schema, warnings, \
-           estimated_chunks, estimated_rows, estimated_bytes, estimated_ms, state, submitted_unix_ms, starts, chunk_count) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+           estimated_chunks, estimated_rows, estimated_bytes, estimated_ms, state, submitted_unix_ms, starts, chunk_count, \
+           bound_values, traceparent, signed_integers) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
     .bind(&job.id)
     .bind(&job.user)
@@ -37,6 +38,9 @@ pub(super) async fn submit(write: &mut SqliteConnection, job: &Job) -> Result<()
     .bind(job.submitted_unix_ms)
     .bind(count_to_sql("starts", job.starts)?)
     .bind(count_to_sql("chunks", job.chunks)?)
+    .bind(&job.values)
+    .bind(&job.traceparent)
+    .bind(job.signed_integers)
     .execute(write)
     .await?;
     Ok(())
@@ -137,8 +141,11 @@ fn job_from_row(row: &SqliteRow) -> Result<Job> {
     Ok(Job {
         user: row.try_get("user_name")?,
         sql: row.try_get("sql_text")?,
+        values: row.try_get("bound_values")?,
         default_database: row.try_get("default_database")?,
         shuffle: row.try_get("shuffle")?,
+        signed_integers: row.try_get("signed_integers")?,
+        traceparent: row.try_get("traceparent")?,
         snapshots: from_json(&what, row.try_get("snapshots")?)?,
         schema: row.try_get("result_schema")?,
         warnings: from_json(&what, row.try_get("warnings")?)?,

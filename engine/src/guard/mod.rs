@@ -32,7 +32,7 @@ use self::count::Measure;
 use self::dialect::BoundedDialect;
 use crate::error::EngineError;
 
-pub use self::command::{Command, CreateTable, Existing, Name, TableName, classify};
+pub use self::command::{Command, CreateTable, Existing, Name, SetOption, TableName, classify};
 pub use self::constants::check_constants;
 pub use self::functions::{RESULT_BYTES_LIMIT, limited_functions};
 

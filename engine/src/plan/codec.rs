@@ -1,5 +1,7 @@
 //! How a fragment travels: DataFusion's protobuf, plus our own nodes.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,8 +16,10 @@ use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
 };
+use datafusion_proto::physical_plan::to_proto::serialize_physical_expr_with_converter;
 use datafusion_proto::physical_plan::{
-    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalPlanNodeExt,
+    PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
 use prost::{Message, Oneof};
@@ -171,7 +175,7 @@ struct PlaceMessage {
 /// Encodes a fragment and names it by its digest.
 pub(crate) fn encode_fragment(plan: &Arc<dyn ExecutionPlan>) -> Result<EncodedFragment> {
     let bytes =
-        physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &FragmentCodec, &DeduplicatingProtoConverter {})?;
+        physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &FragmentCodec, &NumberingConverter::default())?;
     let bytes = Bytes::from(in_order::<PhysicalPlanNode>(bytes.into()));
     Ok(EncodedFragment { hash: Sha256::digest(&bytes).into(), bytes })
 }
@@ -179,6 +183,52 @@ pub(crate) fn encode_fragment(plan: &Arc<dyn ExecutionPlan>) -> Result<EncodedFr
 /// Decodes a fragment with the functions of `context`.
 pub(crate) fn decode_fragment(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
     physical_plan_from_bytes_with_proto_converter(bytes, context, &FragmentCodec, &DeduplicatingProtoConverter {})
+}
+
+/// Encodes a plan, and numbers the expressions that know themselves again (dynamic filters) by their order
+/// in it. DataFusion numbers them by their order in the process, so that the same statement, planned after
+/// others or by another coordinator, would be another fragment, and a job would not find its finished chunks.
+#[derive(Default)]
+struct NumberingConverter(RefCell<HashMap<u64, u64>>);
+
+impl PhysicalProtoConverterExtension for NumberingConverter {
+    fn proto_to_execution_plan(
+        &self,
+        proto: &PhysicalPlanNode,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        DeduplicatingProtoConverter {}.proto_to_execution_plan(proto, context)
+    }
+
+    fn execution_plan_to_proto(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        codec: &dyn PhysicalExtensionCodec,
+    ) -> Result<PhysicalPlanNode> {
+        PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)
+    }
+
+    fn proto_to_physical_expr(
+        &self,
+        proto: &PhysicalExprNode,
+        input_schema: &Schema,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        DeduplicatingProtoConverter {}.proto_to_physical_expr(proto, input_schema, context)
+    }
+
+    fn physical_expr_to_proto(
+        &self,
+        expr: &Arc<dyn PhysicalExpr>,
+        codec: &dyn PhysicalExtensionCodec,
+    ) -> Result<PhysicalExprNode> {
+        // What is inside the expression comes back here by itself.
+        let node = serialize_physical_expr_with_converter(expr, codec, self)?;
+        let mut numbers = self.0.borrow_mut();
+        let next = numbers.len() as u64 + 1;
+        let expr_id = node.expr_id.map(|id| *numbers.entry(id).or_insert(next));
+        Ok(PhysicalExprNode { expr_id, ..node })
+    }
 }
 
 fn stage_leaf_message(leaf: &StageLeafExec) -> StageLeafMessage {

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
+use std::time::Duration;
 
-use skyflight_proto::{ClusterKeys, KeyError};
+use skyflight_proto::{ClusterKeys, KeyError, KeyStep};
 
 const FOLDER: &str = "SKYFLIGHT_TEST_KEY_FOLDER";
 const ANSWER: &str = "keys are ";
@@ -128,4 +129,40 @@ fn one_of_many_processes() {
     }
     let keys = ClusterKeys::create_if_missing(&folder.join("cluster.key")).unwrap();
     println!("{ANSWER}{}", keys.to_text());
+}
+
+/// Each key is signed with for `AGE`, and believed for `KEEP` after that.
+#[test]
+fn keys_change_with_time_and_what_they_signed_ends_with_them() {
+    const AGE: Duration = Duration::from_secs(100);
+    const KEEP: Duration = Duration::from_secs(40);
+    let rotated = |keys: &ClusterKeys, now: u64| keys.rotated(now, AGE, KEEP);
+    let of_old = ClusterKeys::parse(&format!("old:{}\n", "ab".repeat(32))).unwrap();
+    // A key of unknown age gives way at once, and verifies for its time.
+    let first = rotated(&of_old, 1_000).unwrap();
+    assert_eq!((first.ids().len(), first.ids()[1].as_str()), (2, "old"));
+    assert!(first.ids()[0].starts_with("1000-"));
+    assert!(rotated(&first, 1_039).is_none());
+    let alone = rotated(&first, 1_040).unwrap();
+    assert_eq!(alone.ids(), first.ids()[..1]);
+    assert!(rotated(&alone, 1_099).is_none());
+    let second = rotated(&alone, 1_100).unwrap();
+    assert_eq!(second.ids()[1], alone.ids()[0]);
+    // A key that was added by hand waits where it is.
+    let added = second.stepped(KeyStep::Add);
+    let later = rotated(&added, 1_140).unwrap();
+    assert_eq!(later.ids(), [second.ids()[0].clone(), added.ids()[2].clone()]);
+    // Long asleep: one new key, and nothing that could still be out is refused.
+    let awake = rotated(&second, 1_250).unwrap();
+    assert_eq!(awake.ids()[1..], second.ids()[..1]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.key");
+    let keys = ClusterKeys::create_if_missing(&path).unwrap();
+    let made: u64 = keys.ids()[0].split('-').next().unwrap().parse().unwrap();
+    assert!(!ClusterKeys::rotate_file(&path, made + 99, AGE, KEEP).unwrap());
+    assert!(ClusterKeys::rotate_file(&path, made + 100, AGE, KEEP).unwrap());
+    let before = keys.ids();
+    assert!(keys.reload(&path).unwrap());
+    assert_eq!(keys.ids()[1..], before[..]);
 }

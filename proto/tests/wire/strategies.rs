@@ -52,6 +52,7 @@ prop_compose! {
         outcome in blob(),
         parameter_schema in blob(),
         parameters in blob(),
+        signed_integers: bool,
     ) -> StatementTicket {
         StatementTicket {
             sql,
@@ -63,6 +64,7 @@ prop_compose! {
             outcome,
             parameter_schema,
             parameters,
+            signed_integers,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::metadata::result_schema;
 use super::statement::Statements;
 use crate::error::{bad_request, internal, status_of};
 use crate::session::Caller;
+use crate::session::options::set_by_statement;
 
 /// What came of a statement that is no query.
 #[derive(Debug)]
@@ -25,12 +26,14 @@ pub(super) struct Outcome {
     pub(super) rows: RecordBatch,
     /// Rows of tables that were written, where that means something.
     pub(super) affected: Option<u64>,
+    /// The caller from then on, where an option of the session was set: the client is to get a token of it.
+    pub(super) session: Option<Caller>,
 }
 
 impl Outcome {
     /// What comes of a change: no rows.
     fn update(affected: Option<u64>) -> Outcome {
-        Outcome { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), affected }
+        Outcome { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), affected, session: None }
     }
 }
 
@@ -55,9 +58,6 @@ impl Statements {
             Some(sql) => self.describe_query(caller, sql, targets).await?,
             None => Described { rows: Arc::new(Schema::empty()), parameters: Arc::new(Schema::empty()) },
         };
-        if matches!(command, Command::Submit { .. }) && !within.parameters.fields().is_empty() {
-            return Err(bad_request("a job takes no parameters; write the values into its text"));
-        }
         Ok(match schema_of(command) {
             Some(rows) => Described { rows, parameters: within.parameters },
             None => within,
@@ -80,13 +80,17 @@ impl Statements {
                 Err(bad_request("this statement returns rows and changes nothing; run it as a query, not as an update"))
             }
             Command::Submit { query } => {
-                let view = self.submit(caller, &query).await?;
+                let view = self.submit(caller, &query, values).await?;
                 told(&view.job.id, view.job.state.as_str(), Some(view.job.warnings.join("; ")))
             }
             Command::Cancel { id } => {
                 let parsed: Uuid = id.trim().parse().map_err(|_| absent(&id))?;
                 let status = self.cancel(caller, parsed).await?.ok_or_else(|| absent(&id))?;
                 told(&parsed.to_string(), word(status), None)
+            }
+            Command::SetOption(option) => {
+                let changed = set_by_statement(caller, &option, self.parts().store.as_ref()).await?;
+                Ok(Outcome { session: Some(changed), ..Outcome::update(None) })
             }
             Command::CreateTable(create) => Ok(Outcome::update(self.create_table(caller, &create, values).await?)),
             Command::DropTable { table, if_exists } => {
@@ -105,7 +109,9 @@ pub(super) fn schema_of(command: &Command) -> Option<SchemaRef> {
     match command {
         Command::Query(_) => None,
         Command::Submit { .. } | Command::Cancel { .. } => Some(Arc::clone(&TOLD)),
-        Command::CreateTable(_) | Command::DropTable { .. } | Command::Insert { .. } => Some(Arc::new(Schema::empty())),
+        Command::SetOption(_) | Command::CreateTable(_) | Command::DropTable { .. } | Command::Insert { .. } => {
+            Some(Arc::new(Schema::empty()))
+        }
     }
 }
 
@@ -121,7 +127,7 @@ fn told(id: &str, state: &str, warnings: Option<String>) -> Result<Outcome, Stat
     let columns = vec![text(Some(id)), text(Some(state)), text(warnings.as_deref())];
     let rows =
         RecordBatch::try_new(Arc::clone(&TOLD), columns).map_err(|e| internal("an outcome cannot be told", e))?;
-    Ok(Outcome { rows, affected: None })
+    Ok(Outcome { rows, affected: None, session: None })
 }
 
 /// The query in a statement.
@@ -129,7 +135,7 @@ fn query_within(command: &Command) -> Option<&str> {
     match command {
         Command::Query(query) | Command::Submit { query } | Command::Insert { query, .. } => Some(query),
         Command::CreateTable(create) => Some(&create.query),
-        Command::Cancel { .. } | Command::DropTable { .. } => None,
+        Command::Cancel { .. } | Command::SetOption(_) | Command::DropTable { .. } => None,
     }
 }
 
@@ -137,6 +143,6 @@ fn query_within(command: &Command) -> Option<&str> {
 pub(super) fn is_update(command: &Command) -> bool {
     match command {
         Command::Query(_) | Command::Submit { .. } | Command::Cancel { .. } => false,
-        Command::CreateTable(_) | Command::DropTable { .. } | Command::Insert { .. } => true,
+        Command::SetOption(_) | Command::CreateTable(_) | Command::DropTable { .. } | Command::Insert { .. } => true,
     }
 }

@@ -22,7 +22,7 @@ use tonic::Status;
 use super::columns::{Fit, storable};
 use super::statement::{Statement, Statements, session_options};
 use crate::error::{status_of, unsupported};
-use crate::session::Caller;
+use crate::session::{Agent, Caller};
 use crate::uploads::{DirectorColumns, RowStream, TableWriter, Upload, UploadLimits, UploadMode};
 
 /// How long a write waits for the same user's other writes.
@@ -263,7 +263,9 @@ impl Statements {
         values: Option<&RecordBatch>,
         matching: Matching,
     ) -> Result<NewRows, Status> {
-        let (waiting, place) = self.plan_now(caller, Statement { sql, values }).await?;
+        // A table keeps the types of its query, whatever the driver that asks for it reads.
+        let caller = Caller { agent: Agent::Other, ..caller.clone() };
+        let (waiting, place) = self.plan_now(&caller, Statement { sql, values }).await?;
         let (planned, mut life) = (waiting.planned, waiting.life);
         life.executing();
         let schema = planned.schema();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, PollInfo, Ticket};
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
 use futures::StreamExt;
 use prost::Message;
 use skyflight_catalog::JobState;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use super::commands::Command;
 use super::metadata::result_schema;
+use super::prepared::kept_values;
 use super::rows::{frame_message, schema_message};
 use super::statement::{Announced, Fetched, Statement, Statements};
 use crate::clock::unix_ms;
@@ -58,30 +60,39 @@ impl Statements {
     /// Submits a query, and tells of its job. A statement that is no query is run at once.
     ///
     /// Errors: those of planning; `ResourceExhausted` when its user has too many jobs; `InvalidArgument`
-    /// for values, which a job does not take.
+    /// for more values than a job keeps.
     pub(super) async fn poll_statement(
         &self,
         caller: &Caller,
         statement: Statement<'_>,
         descriptor: FlightDescriptor,
     ) -> Result<PollInfo, Status> {
-        if !matches!(self.classify(statement.sql)?, Command::Query(_)) {
+        let command = self.classify(statement.sql)?;
+        if let Command::SetOption(_) = command {
+            return Err(bad_request("an option of the session is set at once; run the statement without polling"));
+        }
+        if !matches!(command, Command::Query(_)) {
             let announced = self.announce(caller, statement).await?;
             return Ok(PollInfo::new().with_info(announced.info(descriptor)?));
         }
-        if statement.values.is_some() {
-            return Err(bad_request("a job takes no parameters; write the values into its text"));
-        }
-        let view = self.submit(caller, statement.sql).await?;
+        let view = self.submit(caller, statement.sql, statement.values).await?;
         self.poll_info(&view, descriptor)
     }
 
     /// Accepts a query as a job.
     ///
     /// Errors: as [`Statements::poll_statement`].
-    pub(super) async fn submit(&self, caller: &Caller, sql: &str) -> Result<JobView, Status> {
+    pub(super) async fn submit(
+        &self,
+        caller: &Caller,
+        sql: &str,
+        values: Option<&RecordBatch>,
+    ) -> Result<JobView, Status> {
+        if let Some(values) = values {
+            kept_values(values)?;
+        }
         let _place = self.parts().gate.enter()?;
-        self.parts().jobs.submit(caller, sql).await.map_err(|error| status_of(&error, None))
+        self.parts().jobs.submit(caller, sql, values).await.map_err(|error| status_of(&error, None))
     }
 
     /// Waits until there is something new of a job, and tells it.
@@ -177,6 +188,7 @@ impl Statements {
             query_id: id,
             rows: Some(result.rows),
             expires_unix_ms,
+            session: None,
         })
     }
 

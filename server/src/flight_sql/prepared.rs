@@ -50,6 +50,8 @@ pub(super) struct Prepared {
 /// A verified handle, with the values bound to it.
 pub(super) struct PreparedStatement {
     caller: Caller,
+    /// Who runs it now: what options of the session are set for.
+    asker: Caller,
     ticket: StatementTicket,
     key: HandleKey,
     values: Option<RecordBatch>,
@@ -67,6 +69,22 @@ impl Bindings {
         let cache = Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(weigh).time_to_live(REMEMBERED_FOR);
         Bindings(cache.build())
     }
+}
+
+/// Values as they are kept: in a handle, or with a job.
+///
+/// Errors: `InvalidArgument` when they are too large.
+pub(super) fn kept_values(values: &RecordBatch) -> Result<Bytes, Status> {
+    let encoded = encode_batches(&values.schema(), std::slice::from_ref(values));
+    let encoded = encoded.map_err(|error| status_of(&error, None))?;
+    if encoded.len() > BOUND_BYTES {
+        return Err(bad_request(format!(
+            "the bound values take {} bytes; at most {BOUND_BYTES} are kept for a query: bind fewer rows, or \
+             upload them as a table and join with it",
+            encoded.len()
+        )));
+    }
+    Ok(encoded)
 }
 
 fn key_of(handle: &[u8]) -> HandleKey {
@@ -99,6 +117,14 @@ impl PreparedStatement {
         concat_batches(&parameters, &cast).map(Some).map_err(|e| bad_request(format!("the bound values: {e}")))
     }
 
+    /// On whose behalf it runs. What it reads was settled when it was prepared; what it sets is the asker's.
+    fn runs_for(&self, command: &Command) -> &Caller {
+        match command {
+            Command::SetOption(_) => &self.asker,
+            _ => &self.caller,
+        }
+    }
+
     fn statement(&self) -> Statement<'_> {
         Statement { sql: &self.ticket.sql, values: self.values.as_ref() }
     }
@@ -129,7 +155,7 @@ impl Statements {
     /// The statement behind a handle.
     ///
     /// Errors: `Unauthenticated` for a handle that is altered, expired or of another kind.
-    pub(super) fn prepared(&self, handle: &[u8]) -> Result<PreparedStatement, Status> {
+    pub(super) fn prepared(&self, asker: &Caller, handle: &[u8]) -> Result<PreparedStatement, Status> {
         let (signed, ticket) = self.verify(handle)?;
         if !ticket.prepared {
             return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
@@ -143,7 +169,7 @@ impl Statements {
         } else {
             bound_values(&ticket)?
         };
-        Ok(PreparedStatement { caller, ticket, key, values })
+        Ok(PreparedStatement { caller, asker: asker.clone(), ticket, key, values })
     }
 
     /// Binds rows of values: the handle that holds them. Without rows the handle stays as it is.
@@ -156,15 +182,7 @@ impl Statements {
         batches: &[RecordBatch],
     ) -> Result<Bytes, Status> {
         let Some(values) = statement.cast(batches)? else { return Ok(handle) };
-        let encoded = encode_batches(&values.schema(), std::slice::from_ref(&values));
-        let parameters = encoded.map_err(|error| status_of(&error, None))?;
-        if parameters.len() > BOUND_BYTES {
-            return Err(bad_request(format!(
-                "the bound values take {} bytes; at most {BOUND_BYTES} are kept for a query: bind fewer rows, or \
-                 upload them as a table and join with it",
-                parameters.len()
-            )));
-        }
+        let parameters = kept_values(&values)?;
         let ticket = StatementTicket { parameters, ..statement.ticket.clone() };
         self.bindings().0.insert(statement.key, values);
         Ok(self.sign(&statement.caller.user, Uuid::now_v7(), after(HANDLE_TTL), ticket))
@@ -179,7 +197,8 @@ impl Statements {
     ///
     /// Errors: also `FailedPrecondition` when its schema has changed since it was prepared.
     pub(super) async fn announce_prepared(&self, prepared: &PreparedStatement) -> Result<Announced, Status> {
-        let announced = self.announce(&prepared.caller, prepared.statement()).await?;
+        let caller = prepared.runs_for(&self.classify(&prepared.ticket.sql)?);
+        let announced = self.announce(caller, prepared.statement()).await?;
         if schema_hash(&announced.schema) != prepared.ticket.schema_hash {
             self.forget(announced.query_id);
             return Err(schema_changed("prepare the statement again"));
@@ -209,7 +228,8 @@ impl Statements {
     ) -> Result<Outcome, Status> {
         let values = prepared.cast(batches)?;
         let command = self.classify(&prepared.ticket.sql)?;
-        self.run(&prepared.caller, command, values.as_ref().or(prepared.values.as_ref())).await
+        let caller = prepared.runs_for(&command).clone();
+        self.run(&caller, command, values.as_ref().or(prepared.values.as_ref())).await
     }
 
     /// The rows of a prepared statement, for clients that redeem the command itself.

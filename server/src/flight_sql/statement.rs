@@ -33,7 +33,7 @@ use super::rows::{FlightDataStream, Rows, batch_messages};
 use crate::error::status_of;
 use crate::jobs::{Jobs, estimated};
 use crate::query::{Gate, Journal, Place, QueryLife, WaitingQueries, WaitingQuery, trace};
-use crate::session::Caller;
+use crate::session::{Agent, Caller};
 
 /// How long the handle of a prepared statement may be used.
 pub(super) const HANDLE_TTL: Duration = Duration::from_secs(24 * 3_600);
@@ -89,6 +89,8 @@ pub(super) struct Announced {
     pub(super) rows: Option<u64>,
     /// Until when the ticket is good.
     pub(super) expires_unix_ms: i64,
+    /// The caller from then on, where the statement set an option of the session.
+    pub(super) session: Option<Caller>,
 }
 
 /// What DoGet gives.
@@ -163,7 +165,7 @@ impl Statements {
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         self.parts.waiting.put(query_id, waiting);
-        Ok(Announced { schema, ticket, query_id, rows: None, expires_unix_ms })
+        Ok(Announced { schema, ticket, query_id, rows: None, expires_unix_ms, session: None })
     }
 
     /// The ticket of a statement that was run holds what came of it.
@@ -177,7 +179,8 @@ impl Statements {
         };
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
-        Ok(Announced { schema, ticket, query_id, rows: outcome.affected, expires_unix_ms })
+        let Outcome { affected: rows, session, .. } = outcome;
+        Ok(Announced { schema, ticket, query_id, rows, expires_unix_ms, session })
     }
 
     /// Drops the plan of an announced query.
@@ -322,7 +325,10 @@ impl Statements {
         snapshots: Option<Snapshots>,
         query: QueryContext,
     ) -> Result<(Snapshots, WaitingQuery), Status> {
-        let query = QueryContext { trace: trace::begin(caller.traceparent.as_deref(), &query), ..query };
+        let query = QueryContext {
+            trace: trace::begin("query", caller.traceparent.as_deref(), &query.id, &query.user),
+            ..query
+        };
         let id = query.id;
         let mut life = QueryLife::open(&query, statement.sql.trim(), &self.parts.journal);
         match self.planned(caller, statement, snapshots, query).await {
@@ -372,13 +378,15 @@ pub(super) fn session_options(caller: &Caller, snapshots: Option<Snapshots>) -> 
         default_database: caller.default_database.clone(),
         snapshots,
         shuffle: caller.shuffle,
+        signed_integers: caller.agent.wants_signed_integers(),
         clock_unix_ms: None,
     }
 }
 
 pub(super) fn caller_of(user: String, ticket: &StatementTicket) -> Caller {
     let default_database = (!ticket.default_schema.is_empty()).then(|| ticket.default_schema.clone());
-    Caller { default_database, shuffle: ticket.shuffle.parse().ok(), ..Caller::of(user) }
+    let agent = if ticket.signed_integers { Agent::Java } else { Agent::Other };
+    Caller { default_database, shuffle: ticket.shuffle.parse().ok(), agent, ..Caller::of(user) }
 }
 
 fn encoded_values(values: Option<&RecordBatch>) -> Result<Bytes, Status> {
@@ -401,6 +409,7 @@ pub(super) fn statement_of(caller: &Caller, schema: &Schema) -> StatementTicket 
         schema_hash: schema_hash(schema),
         default_schema: caller.default_database.clone().unwrap_or_default(),
         shuffle: caller.shuffle.map(|mode| mode.name().to_owned()).unwrap_or_default(),
+        signed_integers: caller.agent.wants_signed_integers(),
         ..StatementTicket::default()
     }
 }

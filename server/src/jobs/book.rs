@@ -24,6 +24,7 @@ use super::result::ResultFile;
 pub(super) struct ActiveJob {
     pub(super) id: Uuid,
     pub(super) user: String,
+    pub(super) submitted_unix_ms: i64,
     /// Cancelled by its user, or with the coordinator.
     pub(super) cancel: CancellationToken,
     pub(super) counters: Arc<QueryCounters>,
@@ -41,6 +42,7 @@ impl ActiveJob {
         ActiveJob {
             id,
             user: job.user.clone(),
+            submitted_unix_ms: job.submitted_unix_ms,
             cancel,
             counters: Arc::default(),
             ended: CancellationToken::new(),
@@ -190,6 +192,13 @@ impl JobBook {
             "{open} of your jobs wait or run, which is the limit (jobs.open_per_user); submit more when some have ended, \
              or cancel some"
         )))
+    }
+
+    /// How many jobs wait for their turn, and how many run.
+    pub(crate) fn waiting_and_running(&self) -> (usize, usize) {
+        let active = self.active.lock();
+        let waiting = active.queue.len();
+        (waiting, active.jobs.len().saturating_sub(waiting))
     }
 
     pub(super) fn add(&self, job: ActiveJob) {

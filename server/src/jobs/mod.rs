@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::CancelStatus;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use skyflight_catalog::{CatalogStore, Estimated, Job, JobFilter, JobState, JobStep};
 use skyflight_engine::dispatch::{QueryContext, QueryCounters};
-use skyflight_engine::frames::encode_schema;
+use skyflight_engine::frames::{encode_batches, encode_schema};
 use skyflight_engine::{Engine, EngineError, Estimate, PlannedQuery, Result, SessionOptions};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -38,6 +39,7 @@ pub use self::config::JobsConfig;
 pub(crate) use self::ledger::KeepingDispatcher;
 pub(crate) use self::table::frames;
 use crate::clock::unix_ms;
+use crate::figures;
 use crate::session::Caller;
 
 /// How often results are looked at that may have expired.
@@ -92,10 +94,11 @@ impl Jobs {
         Ok((Jobs(shared), turns))
     }
 
-    /// Accepts a query as a job. When this returns, the job cannot be lost.
+    /// Accepts a query, with rows of values for its parameters, as a job. When this returns, the job
+    /// cannot be lost.
     ///
     /// Errors: those of planning; `ResourceExhausted` when its user has too many jobs.
-    pub(crate) async fn submit(&self, caller: &Caller, sql: &str) -> Result<JobView> {
+    pub(crate) async fn submit(&self, caller: &Caller, sql: &str, values: Option<&RecordBatch>) -> Result<JobView> {
         let shared = &self.0;
         let place = shared.book.reserve(&caller.user)?;
         let now = unix_ms();
@@ -106,18 +109,24 @@ impl Jobs {
                 default_database: caller.default_database.clone(),
                 snapshots: None,
                 shuffle: caller.shuffle,
+                signed_integers: caller.agent.wants_signed_integers(),
                 clock_unix_ms: Some(now),
             })
             .await?;
         let query = QueryContext::new(caller.user.clone());
         let id = query.id;
-        let planned = session.plan(sql, query).await?;
+        let planned = session.plan_bound(sql, values.cloned(), query).await?;
+        let encoded =
+            values.map(|values| encode_batches(&values.schema(), std::slice::from_ref(values))).transpose()?;
         let job = Job {
             id: id.to_string(),
             user: caller.user.clone(),
             sql: sql.to_owned(),
+            values: encoded.map(|values| values.to_vec()),
             default_database: caller.default_database.clone(),
             shuffle: caller.shuffle.map(|mode| mode.name().to_owned()),
+            signed_integers: caller.agent.wants_signed_integers(),
+            traceparent: caller.traceparent.clone(),
             snapshots: session.snapshots(),
             schema: encode_schema(&planned.schema()).to_vec(),
             warnings: warnings(&planned)?,
@@ -200,6 +209,7 @@ impl Shared {
         let Some(active) = active else { return Ok(CancelStatus::Cancelled) };
         active.cancel.cancel();
         if self.book.withdraw(id) {
+            figures::job_closed(JobState::Cancelled, job.submitted_unix_ms, None, &active.counters);
             self.book.end(id);
             self.forget(&job.id).await;
         }

@@ -30,6 +30,11 @@ impl FairQueue {
         job
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.users.iter().map(|(_, jobs)| jobs.len()).sum()
+    }
+
     /// Takes a job out; false where it does not wait.
     pub(super) fn remove(&mut self, job: Uuid) -> bool {
         let mut found = false;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use skyflight_catalog::{CatalogError, Job, JobFailure, JobResult, JobStep};
+use opentelemetry::Context;
+use skyflight_catalog::{CatalogError, Job, JobFailure, JobResult, JobState, JobStep};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
-use skyflight_engine::frames::{Frame, decode_schema};
+use skyflight_engine::frames::{Frame, decode_batches, decode_schema};
 use skyflight_engine::{EngineError, PlannedQuery, Result, SessionOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,8 @@ use super::result::ResultWriter;
 use super::{Shared, chunks_in};
 use crate::clock::unix_ms;
 use crate::error::status_of;
-use crate::query::frames_of;
+use crate::figures;
+use crate::query::{frames_of, trace};
 use skyflight_engine::message_limit::MessageLimit;
 
 /// Pauses before a job whose workers cannot be reached is tried again; then it fails. Its finished
@@ -57,7 +59,10 @@ pub(super) async fn fail(shared: Arc<Shared>, active: Arc<ActiveJob>, why: Strin
     let step = JobStep::Fail { at_unix_ms: unix_ms(), chunks: 0, failure };
     match insist(&shared.stop, &id, || shared.store.step_job(&id, &step)).await {
         Some(Err(error)) => tracing::error!(job = id, %error, "the record of a job is lost"),
-        Some(Ok(true)) => shared.forget(&id).await,
+        Some(Ok(true)) => {
+            figures::job_closed(JobState::Failed, active.submitted_unix_ms, None, &active.counters);
+            shared.forget(&id).await;
+        }
         // It had ended before, perhaps with a result.
         Some(Ok(false)) | None => {}
     }
@@ -77,7 +82,9 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
     let Some(job) = insist(&shared.stop, id, || shared.store.job(id)).await else { return Ok(()) };
     let job = job?;
     let folder = chunks_in(&shared.book.folder(id));
-    let (ended, chunks) = tries(shared, active, &job, &folder).await;
+    let begun = unix_ms();
+    let span = trace::begin("job", job.traceparent.as_deref(), &active.id, &job.user);
+    let (ended, chunks) = tries(shared, active, &job, &folder, &span).await;
     let now = unix_ms();
     let step = match ended {
         // Whatever it says: it may have failed because the rest of the coordinator has stopped.
@@ -96,14 +103,26 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
     let Some(taken) = insist(&shared.stop, id, || shared.store.step_job(id, &step)).await else {
         return Ok(());
     };
-    let taken = taken?;
-    tracing::info!(job = id, user = active.user, outcome = %step.to(), chunks, taken, "job closed");
-    match &step {
-        JobStep::Finish { result, .. } if taken => {
-            shared.book.finished(active, result.bytes);
-            remove(folder).await;
-        }
-        _ => shared.forget(id).await,
+    let outcome = if taken? {
+        step.to()
+    } else {
+        // Its canceller was here first, or the step was taken before and its answer lost: its result must stay.
+        let Some(job) = insist(&shared.stop, id, || shared.store.job(id)).await else { return Ok(()) };
+        job?.state
+    };
+    let (rows, bytes) = match &step {
+        JobStep::Finish { result, .. } => (result.rows, result.bytes),
+        _ => (0, 0),
+    };
+    let error = if let JobStep::Fail { failure, .. } = &step { Some(failure.message.as_str()) } else { None };
+    trace::end(&span, outcome.as_str(), rows, bytes, chunks, error);
+    figures::job_closed(outcome, job.submitted_unix_ms, Some(begun), &active.counters);
+    tracing::info!(job = id, user = active.user, outcome = %outcome, chunks, "job closed");
+    if outcome == JobState::Finished {
+        shared.book.finished(active, bytes);
+        remove(folder).await;
+    } else {
+        shared.forget(id).await;
     }
     Ok(())
 }
@@ -135,10 +154,16 @@ async fn insist<T, F: Future<Output = skyflight_catalog::Result<T>>>(
 
 /// Runs the job until it has rows, or an error that does not pass by itself; and how many chunk runs
 /// counted.
-async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
+async fn tries(
+    shared: &Arc<Shared>,
+    active: &Arc<ActiveJob>,
+    job: &Job,
+    folder: &Path,
+    span: &Context,
+) -> (Result<JobResult>, u64) {
     let mut pauses = PATIENCE.into_iter();
     loop {
-        let (ended, chunks) = attempt(shared, active, job, folder).await;
+        let (ended, chunks) = attempt(shared, active, job, folder, span).await;
         let (why, pause) = match (ended, pauses.next()) {
             (Err(EngineError::Unavailable(why)), Some(pause)) => (why, pause),
             (ended, _) => return (ended, chunks),
@@ -152,24 +177,31 @@ async fn tries(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder:
 }
 
 /// One run, with what earlier ones have kept: the ledger is read anew, as after a restart.
-async fn attempt(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, folder: &Path) -> (Result<JobResult>, u64) {
+async fn attempt(
+    shared: &Arc<Shared>,
+    active: &Arc<ActiveJob>,
+    job: &Job,
+    folder: &Path,
+    span: &Context,
+) -> (Result<JobResult>, u64) {
     match Ledger::open(folder, shared.book.config().kept_bytes_per_job, active.cancel.clone()).await {
         Err(error) => (Err(error), job.chunks),
         Ok(ledger) => {
             let ledger = Arc::new(ledger);
             let _keeping = shared.dispatcher.keep(active.id, Arc::clone(&ledger));
-            (result(shared, active, job).await, ledger.runs())
+            (result(shared, active, job, span).await, ledger.runs())
         }
     }
 }
 
-async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Result<JobResult> {
+async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, span: &Context) -> Result<JobResult> {
     active.begin();
     // A token of its own: rows that are dropped cancel their query.
     let query = QueryContext {
         id: active.id,
         cancel: active.cancel.child_token(),
         counters: Arc::clone(&active.counters),
+        trace: span.clone(),
         ..QueryContext::new(job.user.clone())
     };
     let planned = tokio::select! {
@@ -187,7 +219,9 @@ async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job) -> Res
 
 async fn plan(shared: &Shared, job: &Job, query: QueryContext) -> Result<PlannedQuery> {
     let session = shared.engine.session(session_options(job)).await?;
-    session.plan(&job.sql, query).await
+    let values = job.values.as_deref().map(decode_batches).transpose()?;
+    let values = values.and_then(|(_, batches)| batches.into_iter().next());
+    session.plan_bound(&job.sql, values, query).await
 }
 
 /// The session of a job: whenever it is opened, the same query is planned in it.
@@ -197,6 +231,7 @@ fn session_options(job: &Job) -> SessionOptions {
         default_database: job.default_database.clone(),
         snapshots: Some(job.snapshots.clone()),
         shuffle: job.shuffle.as_deref().and_then(|mode| mode.parse().ok()),
+        signed_integers: job.signed_integers,
         clock_unix_ms: Some(job.submitted_unix_ms),
     }
 }

@@ -1,21 +1,21 @@
-//! The span of a query, from its acceptance to its one closing record.
+//! The span of a query or a job, from its acceptance to its one closing record.
 
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
-use skyflight_engine::dispatch::QueryContext;
+use uuid::Uuid;
 
-/// Begins the span of a query, below the client's where it sent one.
-pub(crate) fn begin(client: Option<&str>, query: &QueryContext) -> Context {
-    let context = skyflight_engine::trace::begin("query", SpanKind::Server, client.unwrap_or_default());
+/// Begins the span of a query or a job, below the client's where it sent one.
+pub(crate) fn begin(name: &'static str, client: Option<&str>, id: &Uuid, user: &str) -> Context {
+    let context = skyflight_engine::trace::begin(name, SpanKind::Server, client.unwrap_or_default());
     context.span().set_attributes([
-        KeyValue::new("skyflight.query_id", query.id.to_string()),
-        KeyValue::new("enduser.id", query.user.clone()),
+        KeyValue::new("skyflight.query_id", id.to_string()),
+        KeyValue::new("enduser.id", user.to_owned()),
     ]);
     context
 }
 
 /// Ends it, with what the closing record says.
-pub(super) fn end(context: &Context, outcome: &'static str, rows: u64, bytes: u64, chunks: u64, error: Option<&str>) {
+pub(crate) fn end(context: &Context, outcome: &'static str, rows: u64, bytes: u64, chunks: u64, error: Option<&str>) {
     let span = context.span();
     if !span.is_recording() {
         return;

@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use prost::Message;
 use skyflight_catalog::{CatalogError, CatalogStore};
 use skyflight_engine::EngineError;
+use skyflight_engine::guard::SetOption;
 use skyflight_engine::own::{OWN_ALIAS, sees};
+use skyflight_engine::shuffle::ShuffleMode;
 use tonic::Status;
 
 use super::Caller;
-use crate::error::{bad_request, status_of};
+use crate::error::{bad_request, status_of, unsupported};
 
 /// Name of the action that sets options.
 pub(crate) const SET: &str = "SetSessionOptions";
@@ -111,19 +113,12 @@ pub(crate) async fn set(
                 changed.get_or_insert_with(|| caller.clone()).default_database = None;
                 Ok(())
             }
-            ("schema", Some(OptionValue::String(schema))) if schema.eq_ignore_ascii_case(OWN_ALIAS) => {
-                // There may be no table in it yet.
-                changed.get_or_insert_with(|| caller.clone()).default_database = Some(OWN_ALIAS.to_owned());
-                Ok(())
-            }
-            ("schema", Some(OptionValue::String(schema))) => match store.database(&schema).await {
-                Ok(database) if !sees(&caller.user, &database.name) => Err(ErrorValue::InvalidValue),
-                Ok(database) => {
-                    changed.get_or_insert_with(|| caller.clone()).default_database = Some(database.name);
+            ("schema", Some(OptionValue::String(schema))) => match database_of(caller, &schema, store).await? {
+                Some(database) => {
+                    changed.get_or_insert_with(|| caller.clone()).default_database = Some(database);
                     Ok(())
                 }
-                Err(CatalogError::NotFound { .. }) => Err(ErrorValue::InvalidValue),
-                Err(error) => return Err(status_of(&EngineError::Catalog(error), None)),
+                None => Err(ErrorValue::InvalidValue),
             },
             ("shuffle", None) => {
                 changed.get_or_insert_with(|| caller.clone()).shuffle = None;
@@ -144,6 +139,65 @@ pub(crate) async fn set(
         }
     }
     Ok((changed, SetResult { errors }.encode_to_vec()))
+}
+
+/// The caller after a statement that sets an option.
+///
+/// Errors: `NotFound` for a database that the caller does not see; `InvalidArgument` for a mode that is none;
+/// `Unimplemented` where the caller's driver would go on with the token it has.
+pub(crate) async fn set_by_statement(
+    caller: &Caller,
+    option: &SetOption,
+    store: &dyn CatalogStore,
+) -> Result<Caller, Status> {
+    let mut changed = caller.clone();
+    match option {
+        SetOption::Schema(name) => {
+            let database = database_of(caller, name, store).await?;
+            let absent = || CatalogError::NotFound { what: "database", name: name.clone(), suggestion: None };
+            changed.default_database = Some(database.ok_or_else(|| status_of(&EngineError::Catalog(absent()), None))?);
+        }
+        SetOption::Shuffle(mode) => {
+            let parsed = mode.parse::<ShuffleMode>();
+            changed.shuffle = Some(parsed.map_err(|error| bad_request(format!("shuffle: {error}")))?);
+        }
+    }
+    let (named, header) = match option {
+        SetOption::Schema(_) => (caller.by_header.database, "its database"),
+        SetOption::Shuffle(_) => (caller.by_header.shuffle, "x-skyflight-shuffle"),
+    };
+    // To answer that it is done would be a lie where the next statement does not know of it.
+    if changed == *caller || caller.agent.takes_tokens() && !named {
+        return Ok(changed);
+    }
+    if named {
+        return Err(bad_request(format!(
+            "each call of this connection names {header} in a header, which comes before; leave the header out, or set it"
+        )));
+    }
+    Err(unsupported(match option {
+        SetOption::Schema(name) => format!(
+            "this driver keeps the database with which its connection was opened; open one with it (schema={name} in a \
+             JDBC URL, elsewhere the header x-skyflight-schema or the session option schema), or write {name}.table"
+        ),
+        SetOption::Shuffle(mode) => format!(
+            "this driver keeps the options with which its connection was opened; send the header x-skyflight-shuffle: \
+             {mode}, or set the session option shuffle"
+        ),
+    }))
+}
+
+/// The database that a caller means by a name, in its declared case; `None` where the caller sees none.
+async fn database_of(caller: &Caller, name: &str, store: &dyn CatalogStore) -> Result<Option<String>, Status> {
+    if name.eq_ignore_ascii_case(OWN_ALIAS) {
+        // There may be no table in it yet.
+        return Ok(Some(OWN_ALIAS.to_owned()));
+    }
+    match store.database(name).await {
+        Ok(database) => Ok(Some(database.name).filter(|name| sees(&caller.user, name))),
+        Err(CatalogError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(status_of(&EngineError::Catalog(error), None)),
+    }
 }
 
 /// The encoded answer of `GetSessionOptions`: `catalog`, and `schema` and `shuffle` where they are set.
@@ -170,6 +224,7 @@ mod tests {
     use skyflight_catalog::SqliteStore;
 
     use super::*;
+    use crate::session::{Agent, ByHeader};
 
     fn request(pairs: &[(&str, OptionValue)]) -> Vec<u8> {
         let session_options = pairs
@@ -212,6 +267,41 @@ mod tests {
         assert_eq!(of("shuffle"), ErrorValue::InvalidValue);
         assert_eq!(of("timezone"), ErrorValue::InvalidName);
         assert_eq!(set(&caller, &[0xff], &store).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn a_statement_sets_what_the_driver_will_know_of() {
+        let store = SqliteStore::in_memory().await.unwrap();
+        store.create_database("Dr1", None).await.unwrap();
+        store.create_database("user_ada", None).await.unwrap();
+        let schema = |name: &str| SetOption::Schema(name.into());
+        let adbc = Caller { agent: Agent::Adbc, ..Caller::of("vera".into()) };
+        let changed = set_by_statement(&adbc, &schema("dr1"), &store).await.unwrap();
+        assert_eq!(changed, Caller { default_database: Some("Dr1".into()), ..adbc.clone() });
+        let changed = set_by_statement(&changed, &SetOption::Shuffle("Never".into()), &store).await.unwrap();
+        assert_eq!((changed.shuffle, changed.default_database.as_deref()), (Some(ShuffleMode::Never), Some("Dr1")));
+        for (option, code) in [
+            (schema("dr2"), tonic::Code::NotFound),
+            (schema("user_ada"), tonic::Code::NotFound),
+            (SetOption::Shuffle("sometimes".into()), tonic::Code::InvalidArgument),
+        ] {
+            assert_eq!(set_by_statement(&adbc, &option, &store).await.unwrap_err().code(), code, "{option:?}");
+        }
+        let named = Caller { by_header: ByHeader { database: true, shuffle: false }, ..adbc.clone() };
+        let refused = set_by_statement(&named, &schema("dr1"), &store).await.unwrap_err();
+        assert!(
+            refused.code() == tonic::Code::InvalidArgument && refused.message().contains("in a header"),
+            "{refused}"
+        );
+        assert!(set_by_statement(&named, &SetOption::Shuffle("auto".into()), &store).await.is_ok());
+        // Whoever keeps another token is told where to choose, unless nothing changes.
+        for agent in [Agent::Java, Agent::Other] {
+            let caller = Caller { agent, default_database: Some("Dr1".into()), ..Caller::of("vera".into()) };
+            assert_eq!(set_by_statement(&caller, &schema("DR1"), &store).await.unwrap(), caller);
+            let refused = set_by_statement(&caller, &schema("mydb"), &store).await.unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::Unimplemented);
+            assert!(refused.message().contains("x-skyflight-schema") && refused.message().contains("mydb.table"));
+        }
     }
 
     #[test]

@@ -51,6 +51,13 @@ async fn parameters_have_the_types_of_what_they_stand_beside() {
         ),
         ("SELECT * FROM Sky.Object WHERE scisql_s2PtInBox(ra_PS, decl_PS, ?, ?, ?, ?) = 1", vec![&float; 4]),
         ("SELECT * FROM Sky.Object WHERE qserv_areaspec_circle(?, ?, ?)", vec![&float; 3]),
+        (
+            "SELECT * FROM Sky.Object WHERE healpix_index(?, ra_PS, decl_PS) = healpix_index(?, ?, ?)",
+            vec![&int, &int, &float, &float],
+        ),
+        ("SELECT * FROM Sky.Object WHERE DISTANCE(POINT(?, ?), POINT(ra_PS, decl_PS)) < ?", vec![&float; 3]),
+        ("SELECT * FROM Sky.Object WHERE scisql_angSep(?, ?, ra_PS, decl_PS) < ?", vec![&float; 3]),
+        ("SELECT concat(?, ?), substr(?, ?), power(?, ?)", vec![&text, &text, &text, &int, &float, &float]),
         ("SELECT ?", vec![&text]),
         ("SELECT CAST(? AS BIGINT), -?, ? + ?", vec![&int, &float, &float, &float]),
         ("SELECT upper(?), substr(name, ?), coalesce(objectId, ?) FROM Sky.Object", vec![&text, &int, &int]),
@@ -172,7 +179,7 @@ async fn values_become_their_parameters_types_or_are_refused() {
         ("SELECT * FROM ?", Code::InvalidArgument),
         ("SELECT $0", Code::Unimplemented),
         ("SELECT $99999999", Code::InvalidArgument),
-        ("SUBMIT SELECT ?", Code::InvalidArgument),
+        ("SUBMIT CREATE TABLE mydb.t AS SELECT 1", Code::Unimplemented),
     ] {
         let refused = client.prepare(sql.into(), None).await.map(drop).unwrap_err();
         assert_eq!(status(&refused).0, code, "{sql}: {}", status(&refused).1);

@@ -1,16 +1,20 @@
 //! A coordinator that is gone in the middle of jobs, and the next that goes on.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use arrow::array::{Float64Array, RecordBatch, StringArray};
 use skyflight_catalog::{JobFilter, JobState};
 use skyflight_engine::EngineError;
 
 use super::made_up::{CHUNKS, House, MadeUp, all_names, descriptor, id_of, names, poll, poll_to_end, until};
-use crate::flight_sql::coordinator::{fetch, integers, query, texts, ticket};
+use crate::flight_sql::coordinator::{fetch, integers, prepare, query, texts, ticket};
+use crate::flight_sql::parameters::values;
+use crate::flight_sql::prepared::{bind, command};
 
 /// Submits a query, stops the coordinator after five of its chunks without a word to it, and goes on
-/// with the next; the names in the result, in order.
-async fn interrupted(sql: &str, times: usize) -> Vec<String> {
+/// with the next; the result.
+async fn interrupted(sql: &str, times: usize) -> Vec<RecordBatch> {
     let house = House::new().await;
     let chunks = MadeUp::allowing(0);
     let mut coordinator = house.coordinator(&chunks).await;
@@ -34,24 +38,29 @@ async fn interrupted(sql: &str, times: usize) -> Vec<String> {
     let next = poll(&mut client, again).await.unwrap();
     let done = poll_to_end(&mut client, next).await.unwrap();
     let runs = chunks.runs();
-    assert_eq!(runs.len() as u64, CHUNKS);
-    assert!(runs.values().all(|runs| *runs == 1), "a finished chunk was run again: {runs:?}");
+    assert_eq!(runs.len() as u64, CHUNKS, "{sql}");
+    assert!(runs.values().all(|runs| *runs == 1), "a finished chunk of {sql} was run again: {runs:?}");
     let job = house.store.job(&id).await.unwrap();
-    assert_eq!((job.state, job.chunks, job.starts), (JobState::Finished, CHUNKS, 1 + times as u64));
+    assert_eq!((job.state, job.chunks, job.starts), (JobState::Finished, CHUNKS, 1 + times as u64), "{sql}");
     let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
-    texts(&batches, "name")
+    batches
+}
+
+/// The names in the result of an [`interrupted`] query, in order.
+async fn names_over(sql: &str, times: usize) -> Vec<String> {
+    texts(&interrupted(sql, times).await, "name")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_pass_through_are_kept_by_chunk() {
-    let mut found = interrupted("SELECT name FROM Sky.Object", 1).await;
+    let mut found = names_over("SELECT name FROM Sky.Object", 1).await;
     found.sort();
     assert_eq!(found, all_names());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_plan_is_fed_from_kept_chunks_and_new_ones() {
-    let found = interrupted("SELECT name, \"objectId\" FROM Sky.Object ORDER BY \"objectId\" DESC", 1).await;
+    let found = names_over("SELECT name, \"objectId\" FROM Sky.Object ORDER BY \"objectId\" DESC", 1).await;
     let mut expected = all_names();
     expected.reverse();
     assert_eq!(found, expected);
@@ -59,9 +68,37 @@ async fn a_merge_plan_is_fed_from_kept_chunks_and_new_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_survives_many_restarts() {
-    let mut found = interrupted("SELECT name FROM Sky.Object", 4).await;
+    let mut found = names_over("SELECT name FROM Sky.Object", 4).await;
     found.sort();
     assert_eq!(found, all_names());
+}
+
+/// The first rows of each chunk are found with a filter that DataFusion numbers by all it has planned.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_with_a_numbered_filter_is_known_again() {
+    let found = names_over("SELECT name FROM Sky.Object ORDER BY \"objectId\" DESC LIMIT 7", 3).await;
+    let expected: Vec<String> = all_names().into_iter().rev().take(7).collect();
+    assert_eq!(found, expected);
+}
+
+/// Whatever runs beside the chunk, it is the same leaf in every life: each has maps of its own order in
+/// what it encodes. The rows are made up, and are not looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_leaf_is_known_again() {
+    for sql in [
+        "SELECT name, count(*), sum(\"ra_PS\"), avg(\"decl_PS\"), max(\"objectId\") FROM Sky.Object GROUP BY name",
+        "SELECT count(DISTINCT name) FROM Sky.Object WHERE \"ra_PS\" + \"decl_PS\" > 1",
+        "SELECT min(name), max(\"ra_PS\") FROM Sky.Object WHERE \"decl_PS\" > \"ra_PS\"",
+        "SELECT CASE WHEN \"ra_PS\" > 3 THEN name WHEN \"decl_PS\" > 3 THEN upper(name) ELSE 'x' END FROM Sky.Object",
+        "SELECT name FROM Sky.Object WHERE name LIKE 'o%' AND (\"ra_PS\" < 400 OR name IN ('a', 'b', 'c'))",
+        "SELECT separation(\"ra_PS\", \"decl_PS\", 10.0, 5.0) AS r, healpix_index(\"ra_PS\", \"decl_PS\", 12) FROM Sky.Object",
+        "SELECT a.name FROM Sky.Object a JOIN Sky.Object b ON a.\"objectId\" = b.\"objectId\"",
+        "SELECT name, row_number() OVER (PARTITION BY \"objectId\" ORDER BY name) FROM Sky.Object",
+        "SELECT name, \"ra_PS\" FROM Sky.Object ORDER BY \"decl_PS\", name LIMIT 3 OFFSET 2",
+        "SELECT name FROM Sky.Object LIMIT 5000",
+    ] {
+        interrupted(sql, 4).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +203,35 @@ async fn now_is_the_moment_of_submission_for_every_life() {
     let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
     assert_eq!(names(&batches), all_names());
     assert!(chunks.runs().values().all(|runs| *runs == 1), "another clock makes another fragment");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_bound_in_every_life() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let sql = "SELECT name FROM Sky.Object WHERE name <> ? AND \"ra_PS\" < ?";
+    let (prepared, _) = prepare(&mut client, sql).await;
+    let row = values(vec![Arc::new(StringArray::from(vec!["é"])), Arc::new(Float64Array::from(vec![400.5]))]);
+    let bound = bind(&mut client, &prepared.prepared_statement_handle, Some(row)).await.unwrap().unwrap();
+    let unbound = poll(&mut client, command(&prepared.prepared_statement_handle)).await;
+    assert!(unbound.is_ok(), "the last values bound are remembered for the handle");
+    let first = poll(&mut client, command(&bound)).await.unwrap();
+    chunks.allow(5);
+    until("chunks are run", || chunks.run() == 5).await;
+    drop((client, coordinator));
+    until("the dispatches have ended with their coordinator", || chunks.open() == 0).await;
+    chunks.allow(usize::MAX);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
+    let done = poll_to_end(&mut client, next).await.unwrap();
+    let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
+    assert_eq!(names(&batches), all_names());
+    let again = poll_to_end(&mut client, unbound.unwrap()).await.unwrap();
+    assert_eq!(names(&fetch(&mut client, again.info.unwrap()).await.1), all_names());
+    assert!(chunks.runs().values().all(|runs| *runs == 2), "two jobs, each chunk once: {:?}", chunks.runs());
 }
 
 #[tokio::test(flavor = "multi_thread")]

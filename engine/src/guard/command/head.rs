@@ -83,9 +83,9 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// `table`, `database.table` or `skyflight.database.table`.
-    pub(super) fn table(&mut self) -> Result<TableName, EngineError> {
-        let mut parts = vec![self.name("the name of a table")?];
+    /// `table`, `database.table` or `skyflight.database.table`; `what` is said to be missing where nothing is.
+    pub(super) fn table(&mut self, what: &str) -> Result<TableName, EngineError> {
+        let mut parts = vec![self.name(what)?];
         while self.take_token(&Token::Period) {
             parts.push(self.name("a name after the dot")?);
         }
@@ -127,16 +127,26 @@ impl<'a> Head<'a> {
             if !head.take_token(&Token::Eq) {
                 return Err(head.unexpected("= and the option's value"));
             }
-            let value = match head.peek() {
-                Some(Token::SingleQuotedString(text) | Token::Number(text, _)) => text.clone(),
-                Some(Token::Word(word)) => word.value.clone(),
-                _ => return Err(head.unexpected("the option's value")),
-            };
-            head.at += 1;
-            options.push((name, value));
+            options.push((name, head.value("the option's value")?));
             Ok(())
         })?;
         Ok(options)
+    }
+
+    /// A text, a number or a word.
+    pub(super) fn value(&mut self, what: &str) -> Result<String, EngineError> {
+        let value = match self.peek() {
+            Some(Token::SingleQuotedString(text) | Token::Number(text, _)) => text.clone(),
+            Some(Token::Word(word)) => word.value.clone(),
+            _ => return Err(self.unexpected(what)),
+        };
+        self.at += 1;
+        Ok(value)
+    }
+
+    /// Passes over `=` or TO.
+    pub(super) fn take_equals(&mut self) {
+        let _ = self.take_token(&Token::Eq) || self.take(&[Keyword::TO]);
     }
 
     /// `(name type, …)` as a query for no rows of those names and types.

@@ -1,6 +1,6 @@
 //! Statements told by their heads.
 
-use super::{Command, CreateTable, Existing, Name, TableName, classify};
+use super::{Command, CreateTable, Existing, Name, SetOption, TableName, classify};
 use crate::error::EngineError;
 use crate::guard::SqlLimits;
 
@@ -48,6 +48,48 @@ fn what_reads_is_a_query() {
         "INSERT OVERWRITE t SELECT 1",
     ] {
         assert_eq!(told(sql), Command::Query(sql.into()), "{sql}");
+    }
+}
+
+#[test]
+fn options_of_the_session_are_set() {
+    for sql in [
+        "USE dr1",
+        "use dr1;",
+        "USE SCHEMA dr1",
+        "USE DATABASE \"dr1\"",
+        "USE skyflight.dr1",
+        "USE SkyFlight.dr1 -- here",
+        "SET SCHEMA 'dr1'",
+        "SET SCHEMA dr1",
+        "SET schema = dr1",
+        "SET SESSION schema TO 'dr1'",
+        "SET search_path = dr1",
+    ] {
+        assert_eq!(told(sql), Command::SetOption(SetOption::Schema("dr1".into())), "{sql}");
+    }
+    assert_eq!(told("SET shuffle = 'never'"), Command::SetOption(SetOption::Shuffle("never".into())));
+    for sql in
+        ["SET timezone = 'UTC'", "SET", "SET x", "SET TIME ZONE LOCAL", "SET datafusion.runtime.memory_limit = '1G'"]
+    {
+        assert_eq!(told(sql), Command::Query(sql.into()), "{sql}");
+    }
+    for sql in
+        ["USE", "USE 'dr1'", "USE a.b.c", "USE milkyway.dr1", "USE dr1 now", "SET SCHEMA", "SET search_path = a, b"]
+    {
+        let refused = classify(sql, &SqlLimits::default());
+        assert!(matches!(refused, Err(EngineError::Syntax(_))), "{sql}: {refused:?}");
+    }
+}
+
+#[test]
+fn jobs_write_no_tables() {
+    for sql in ["SUBMIT CREATE TABLE mydb.t AS SELECT 1", "SUBMIT INSERT INTO mydb.t SELECT 1"] {
+        let refused = classify(sql, &SqlLimits::default());
+        assert!(
+            matches!(&refused, Err(EngineError::Unsupported(why)) if why.contains("job('<its id>')")),
+            "{refused:?}"
+        );
     }
 }
 

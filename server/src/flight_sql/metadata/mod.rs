@@ -117,10 +117,11 @@ impl Question {
         }
     }
 
-    /// The answer, in the specification's order, for a caller who sees these databases and views.
+    /// The answer, in the specification's order, for a caller who sees these databases and views, `signed`
+    /// where integers are told as signed ones.
     ///
     /// Errors: `Internal` when the catalog's records cannot be expressed.
-    pub(super) fn answer(self, catalog: &[Arc<Snapshot>], views: &[View]) -> Result<RecordBatch, Status> {
+    pub(super) fn answer(self, catalog: &[Arc<Snapshot>], views: &[View], signed: bool) -> Result<RecordBatch, Status> {
         match self {
             Question::Catalogs => {
                 let mut catalogs = GetCatalogsBuilder::new();
@@ -128,7 +129,7 @@ impl Question {
                 catalogs.build().map_err(failed)
             }
             Question::DbSchemas(command) => db_schemas(&command, catalog, views),
-            Question::Tables(command) => tables::answer(&command, catalog, views),
+            Question::Tables(command) => tables::answer(&command, catalog, views, signed),
             Question::TableTypes => {
                 let mut types = CommandGetTableTypes {}.into_builder();
                 types.append(TABLE);

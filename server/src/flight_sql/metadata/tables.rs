@@ -7,7 +7,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use skyflight_catalog::{Snapshot, Table};
 use skyflight_engine::SYSTEM;
-use skyflight_engine::schema::{arrow_schema, client_schema};
+use skyflight_engine::schema::{arrow_schema, client_schema, signed_schema};
 use skyflight_engine::views::View;
 use tonic::Status;
 
@@ -22,6 +22,7 @@ pub(super) fn answer(
     command: &CommandGetTables,
     catalog: &[Arc<Snapshot>],
     views: &[View],
+    signed: bool,
 ) -> Result<RecordBatch, Status> {
     let databases = Pattern::of_filter(command.db_schema_filter_pattern.as_deref());
     let names = Pattern::of_filter(command.table_name_filter_pattern.as_deref());
@@ -34,12 +35,14 @@ pub(super) fn answer(
         for snapshot in catalog {
             let database = &snapshot.database.name;
             for table in snapshot.tables.iter().map(|t| &t.table).filter(|table| wanted(database, &table.name)) {
-                let schema = if command.include_schema { table_schema(database, table)? } else { Schema::empty() };
+                let schema =
+                    if command.include_schema { table_schema(database, table, signed)? } else { Schema::empty() };
                 found.append(CATALOG, database, &table.name, TABLE, &schema).map_err(failed)?;
             }
         }
         for (name, schema) in crate::system::tables().into_iter().filter(|(name, _)| wanted(SYSTEM, name)) {
-            let schema = if command.include_schema { described_schema(SYSTEM, name, &schema) } else { Schema::empty() };
+            let schema =
+                if command.include_schema { described_schema(SYSTEM, name, &schema, signed) } else { Schema::empty() };
             found.append(CATALOG, SYSTEM, name, TABLE, &schema).map_err(failed)?;
         }
     }
@@ -52,7 +55,7 @@ pub(super) fn answer(
                     view.database,
                     &view.name,
                     VIEW,
-                    &described_schema(view.database, &view.name, &view.schema),
+                    &described_schema(view.database, &view.name, &view.schema, signed),
                 )
                 .map_err(failed)?;
         }
@@ -67,13 +70,14 @@ fn wants(types: &[String], names: &[&str]) -> bool {
 
 /// The schema that `SELECT *` gives, with the field metadata that JDBC and ODBC show as columns of
 /// their own.
-fn table_schema(database: &str, table: &Table) -> Result<Schema, Status> {
+fn table_schema(database: &str, table: &Table, signed: bool) -> Result<Schema, Status> {
     let stored = arrow_schema(table).map_err(|error| status_of(&error, None))?;
-    Ok(described_schema(database, &table.name, &client_schema(&stored)))
+    Ok(described_schema(database, &table.name, &client_schema(&stored), signed))
 }
 
 /// A schema with the metadata of its fields.
-fn described_schema(database: &str, table: &str, schema: &SchemaRef) -> Schema {
+fn described_schema(database: &str, table: &str, schema: &SchemaRef, signed: bool) -> Schema {
+    let schema = if signed { signed_schema(schema) } else { Arc::clone(schema) };
     let of_table = |field: &FieldRef| {
         let mut metadata = field.metadata().clone();
         for (key, value) in [("CATALOG_NAME", CATALOG), ("DB_SCHEMA_NAME", database), ("TABLE_NAME", table)] {
@@ -81,5 +85,5 @@ fn described_schema(database: &str, table: &str, schema: &SchemaRef) -> Schema {
         }
         field.as_ref().clone().with_metadata(metadata)
     };
-    Schema::new(result_schema(schema).fields().iter().map(of_table).collect::<Vec<_>>())
+    Schema::new(result_schema(&schema).fields().iter().map(of_table).collect::<Vec<_>>())
 }

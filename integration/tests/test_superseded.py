@@ -13,7 +13,7 @@ from skyflight_testing.clients import FlightSql
 from skyflight_testing.cluster import Cluster
 from skyflight_testing.settings import SLOWNESS
 
-TICKET_S, GRACE_S = 4, 6
+TICKET_S, GRACE_S = 12, 14
 
 CONFIG = f"[coordinator]\nticket_ttl_s = {TICKET_S}\nsuperseded_grace_s = {GRACE_S}\n"
 
@@ -44,7 +44,7 @@ def current(cluster: Cluster, table: str) -> set[str]:
     return {f"{id}{suffix[kind]}" for id, kind in rows}
 
 
-def await_gone(what: str, gone, within_s: float = 40) -> None:
+def await_gone(what: str, gone, within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s * SLOWNESS
     while not gone():
         assert time.monotonic() < deadline, f"{what} remain"

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use skyflight_sky::{ChunkId, SchemeSpec};
 
-use crate::ids::{DatabaseId, FileId, SnapshotId, TableId, WorkerId};
+use crate::ids::{DatabaseId, FileId, SnapshotId, TableId, TransactionId, WorkerId};
 
 /// A named set of tables partitioned alike, for example a data release `dr1`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -231,6 +231,15 @@ pub struct ChunkFile {
     pub statistics: Vec<ColumnStatistics>,
     /// Who holds a copy, in the order given at commit; empty for [`FileKind::DirectorIndex`].
     pub workers: Vec<WorkerId>,
+}
+
+/// Files that may leave the disk, because nobody can read them any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Superseded {
+    /// Transactions none of whose files is needed, with the workers that may still have some; ascending.
+    pub transactions: Vec<(TransactionId, Vec<WorkerId>)>,
+    /// Index files of directors, also such as are removed already; in no order.
+    pub index_files: Vec<FileId>,
 }
 
 /// Where the files of a table's index lie: `<index_dir>/<database>/<table>`.

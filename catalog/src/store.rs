@@ -8,10 +8,10 @@ use async_trait::async_trait;
 
 use crate::commit::Commit;
 use crate::error::Result;
-use crate::ids::{DatabaseId, SnapshotId, TransactionId};
+use crate::ids::{DatabaseId, SnapshotId, TransactionId, WorkerId};
 use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
-use crate::records::{Database, QueryRecord, Snapshot, Worker};
+use crate::records::{Database, QueryRecord, Snapshot, Superseded, Worker};
 use crate::user::{PasswordHash, User};
 
 /// A transaction without a heartbeat for longer than this is abandoned (milliseconds).
@@ -67,6 +67,10 @@ pub trait CatalogStore: Send + Sync + Debug {
     /// Errors: `NotFound`; `TransactionClosed` when it was taken over, and the ingest should stop.
     async fn heartbeat(&self, transaction: TransactionId) -> Result<()>;
 
+    /// Gives the transaction up: from here on it cannot commit, and its leftovers may be removed. False, with
+    /// nothing changed, where it is not open, as when it was committed after all: then its files are needed.
+    async fn abandon_transaction(&self, transaction: TransactionId) -> Result<bool>;
+
     /// Records that the leftovers of the transaction are gone. A transaction already forgotten stays so.
     ///
     /// Errors: `NotFound`; `TransactionClosed` when it is committed.
@@ -97,6 +101,18 @@ pub trait CatalogStore: Send + Sync + Debug {
     /// Errors: `NotFound` with the nearest name; `Invalid` while children of it remain; `Busy` while an
     /// ingest into the database is alive.
     async fn drop_table(&self, database: DatabaseId, table: &str) -> Result<SnapshotId>;
+
+    /// The files that snapshots took away at that moment (milliseconds of Unix time) or before it, and whose
+    /// earlier snapshots no open job runs on. Those of dropped databases are among them.
+    async fn superseded(&self, until_unix_ms: i64) -> Result<Superseded>;
+
+    /// Bytes of the files of a database that snapshots took away and that are still on workers, copies not
+    /// counted.
+    async fn superseded_bytes(&self, database: DatabaseId) -> Result<u64>;
+
+    /// Records that a worker has no file of the transaction any more. The files stay on record without the
+    /// worker, so that whoever still reads a snapshot that names them gets an error and no empty table.
+    async fn forget_replicas(&self, transaction: TransactionId, worker: &WorkerId) -> Result<()>;
 
     /// Every user, by name.
     async fn users(&self) -> Result<Vec<User>>;
@@ -167,7 +183,4 @@ pub trait CatalogStore: Send + Sync + Debug {
     ///
     /// Errors: `NotFound`.
     async fn step_job(&self, id: &str, step: &JobStep) -> Result<bool>;
-
-    /// Bytes of all results that are kept for a user.
-    async fn job_bytes(&self, user: &str) -> Result<u64>;
 }

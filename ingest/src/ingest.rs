@@ -103,7 +103,16 @@ async fn in_transaction(
         Ok(report) => Ok(report),
         Err(error) => {
             stop.set();
-            if let Err(left) = clean(opened.id).await {
+            let cleaned = async {
+                // A commit may be done although its answer was lost: then these are files of the current snapshot.
+                if store.abandon_transaction(opened.id).await? {
+                    clean(opened.id).await?;
+                } else {
+                    tracing::warn!(transaction = %opened.id, "transaction is closed already, its files stay");
+                }
+                Ok::<(), IngestError>(())
+            };
+            if let Err(left) = cleaned.await {
                 tracing::warn!(transaction = %opened.id, error = %left, "leftovers remain for the next ingest to remove");
             }
             Err(error)

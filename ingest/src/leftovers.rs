@@ -34,7 +34,7 @@ pub(crate) async fn remove_leftovers(
         if staging.exists() {
             std::fs::remove_dir_all(&staging).at("remove", &staging)?;
         }
-        remove_index_files(&index, transaction, 0)
+        remove_index_files(&index, &|id: FileId| id.transaction() == transaction, 0).map(|_files| ())
     });
     local.await.map_err(|_| crate::IngestError::Thread("remove leftovers"))??;
     if alive.len() < workers.len() {
@@ -44,24 +44,26 @@ pub(crate) async fn remove_leftovers(
     Ok(store.forget_transaction(transaction).await?)
 }
 
-/// Removes the transaction's files below `<index_dir>/<database>/<table>/`.
-fn remove_index_files(folder: &Path, transaction: TransactionId, depth: u32) -> Result<()> {
+/// Removes the files below `<index_dir>/<database>/<table>/` whose ids are meant; how many.
+pub(crate) fn remove_index_files(folder: &Path, is_meant: &dyn Fn(FileId) -> bool, depth: u32) -> Result<u64> {
     if !folder.exists() {
-        return Ok(());
+        return Ok(0);
     }
+    let mut removed = 0;
     for entry in std::fs::read_dir(folder).at("list", folder)? {
         let path = entry.at("list", folder)?.path();
         if depth < 2 {
             if path.is_dir() {
-                remove_index_files(&path, transaction, depth + 1)?;
+                removed += remove_index_files(&path, is_meant, depth + 1)?;
             }
             continue;
         }
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let id = name.split('.').next().and_then(|number| number.parse().ok()).map(FileId);
-        if id.is_some_and(|id| id.transaction() == transaction) {
+        if id.is_some_and(is_meant) {
             std::fs::remove_file(&path).at("remove", &path)?;
+            removed += 1;
         }
     }
-    Ok(())
+    Ok(removed)
 }

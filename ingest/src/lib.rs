@@ -25,6 +25,7 @@ mod router;
 mod schema;
 mod spill;
 mod spool;
+mod superseded;
 mod threads;
 mod types;
 
@@ -39,3 +40,4 @@ pub use request::{IngestReport, IngestRequest, TableReport, TableSource, infer};
 pub use schema::{ColumnPlan, HEALPIX_COLUMN, TableSchema};
 pub use skyflight_catalog::{CommitMode, TableKind};
 pub use spool::Spool;
+pub use superseded::Sweeper;

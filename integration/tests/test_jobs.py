@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -117,6 +118,25 @@ def test_jobs_over_a_coordinator_that_is_killed(cluster: Cluster, expected: dict
     print(f"{JOBS} jobs, {KILLS} kills, {struck} of them on running jobs; {again} jobs were taken up again; "
           f"{time.monotonic() - begun:.1f} s, seed {SEED}")
     assert again > 0, "no job was taken up by another coordinator"
+
+
+def test_jobs_outlast_a_catalog_that_cannot_be_written(cluster: Cluster, expected: dict[str, pa.Table]) -> None:
+    """Whoever holds SQLite's lock for longer than a write waits (10 s) must not strand a job between two states."""
+    with cluster.flight() as client:
+        running = submit(client, LONG)
+        waiting = [submit(client, QUERIES["filter"]) for _ in range(3)]
+        while not any(row["state"] == "running" for row in states(client).values()):
+            time.sleep(0.05)
+        with sqlite3.connect(cluster.data / "catalog.sqlite", isolation_level=None) as lock:
+            lock.execute("BEGIN IMMEDIATE")
+            time.sleep(14)
+            held = states(client)
+            assert all(held[id]["state"] in ("queued", "running") for id in waiting), "the lock held nobody up"
+            lock.execute("ROLLBACK")
+        ended = await_end(client, [running, *waiting], 120)
+        assert {row["state"] for row in ended.values()} == {"finished"}
+        for id in waiting:
+            assert_exact(sorted_rows(client.query(f"SELECT * FROM job('{id}')")), expected["filter"], f"job {id}")
 
 
 def test_results_are_fetched_twice_and_from_the_middle(cluster: Cluster, expected: dict[str, pa.Table]) -> None:

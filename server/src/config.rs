@@ -28,6 +28,9 @@ pub struct CoordinatorConfig {
     pub default_database: Option<String>,
     /// How long the ticket of a statement's rows may be redeemed. Default 1 h.
     pub ticket_ttl: Duration,
+    /// The longest life of a statement's ticket, however often it is renewed; at least `ticket_ttl`. The files of
+    /// a snapshot are kept so long after another has taken them away, and for `ticket_ttl` more. Default 7 days.
+    pub renewal_limit: Duration,
     /// Certificates of this coordinator and of those it believes; without them it speaks in clear.
     pub tls: Option<Arc<NodeTls>>,
     /// Who may ask. Default: whoever reaches the port.
@@ -86,6 +89,7 @@ impl CoordinatorConfig {
             keys,
             default_database: None,
             ticket_ttl: Duration::from_secs(3_600),
+            renewal_limit: Duration::from_secs(7 * 24 * 3_600),
             tls: None,
             auth: AuthMode::Open,
             token_ttl: Duration::from_secs(24 * 3_600),

@@ -144,6 +144,7 @@ pub async fn start(
         cpu: cpu.handle(),
         stop: stop.clone(),
         ticket_ttl: config.ticket_ttl,
+        renewal_limit: config.renewal_limit,
         endpoints: EndpointPolicy {
             mode: config.endpoints,
             direct_bytes: config.direct_bytes,

@@ -62,6 +62,7 @@ pub(crate) struct CoordinatorSection {
     pub(crate) listen: SocketAddr,
     pub(crate) default_database: String,
     pub(crate) ticket_ttl_s: u64,
+    pub(crate) superseded_grace_s: u64,
     pub(crate) drain_s: u64,
     pub(crate) max_queries: usize,
     pub(crate) threads: usize,
@@ -81,6 +82,7 @@ pub(crate) struct CoordinatorSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct JobsSection {
     pub(crate) running: usize,
+    pub(crate) running_per_user: usize,
     pub(crate) open_per_user: usize,
     pub(crate) result_ttl_s: u64,
     pub(crate) result_gib_per_user: u64,
@@ -152,6 +154,7 @@ impl Config {
             (self.coordinator.memory_mib as u64, "coordinator.memory_mib"),
             (self.coordinator.silence_timeout_s, "coordinator.silence_timeout_s"),
             (self.jobs.running as u64, "jobs.running"),
+            (self.jobs.running_per_user as u64, "jobs.running_per_user"),
             (self.jobs.open_per_user as u64, "jobs.open_per_user"),
             (self.jobs.result_ttl_s, "jobs.result_ttl_s"),
             (self.jobs.result_gib_per_user, "jobs.result_gib_per_user"),
@@ -163,6 +166,10 @@ impl Config {
         for (value, key) in positive {
             ensure!(value > 0, "{key} must be at least 1");
         }
+        ensure!(
+            self.coordinator.superseded_grace_s >= self.coordinator.ticket_ttl_s,
+            "coordinator.superseded_grace_s must be at least coordinator.ticket_ttl_s: a ticket names files"
+        );
         let gib = [self.jobs.result_gib_per_user, self.jobs.kept_gib_per_job];
         ensure!(
             gib.iter().all(|gib| *gib <= 1 << 30),

@@ -10,6 +10,7 @@ mod keys;
 mod node;
 mod sources;
 mod sql;
+mod sweep;
 mod telemetry;
 mod uploads;
 mod user;

@@ -23,6 +23,7 @@ use crate::cli::{CoordinatorArgs, ServeArgs, WorkerArgs};
 use crate::config::{AuthSection, Config, JobsSection, seconds, threads};
 use crate::follow::{follow_keys, follow_tls, rotate_keys};
 use crate::http::{Figures, HttpPort, Observed};
+use crate::sweep::sweep;
 use crate::telemetry::Telemetry;
 use crate::uploads::IngestWriter;
 
@@ -159,6 +160,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
     coordinator.session_max = seconds(config.auth.session_max_s);
     coordinator.token_ttl = seconds(config.auth.token_ttl_s);
     coordinator.ticket_ttl = seconds(section.ticket_ttl_s);
+    coordinator.renewal_limit = seconds(section.superseded_grace_s);
     coordinator.shutdown_grace = seconds(section.drain_s);
     coordinator.max_queries = section.max_queries;
     coordinator.threads = threads(section.threads);
@@ -201,6 +203,7 @@ pub(crate) async fn start_coordinator(home: &Home, config: &Config) -> Result<Ru
 fn jobs_config(folder: PathBuf, section: &JobsSection) -> JobsConfig {
     JobsConfig {
         running: section.running,
+        running_per_user: section.running_per_user,
         open_per_user: section.open_per_user,
         result_ttl: seconds(section.result_ttl_s),
         result_bytes_per_user: section.result_gib_per_user << 30,
@@ -259,6 +262,7 @@ pub(crate) async fn serve(args: ServeArgs, mut config: Config) -> Result<()> {
     let mut watch = Watch::start(&config, "skyflight")?;
     let workers = start_workers(&home, &config).await?;
     let coordinator = start_coordinator(&home, &config).await?;
+    let _sweeps = sweep(&home, &config);
     let _http = watch.open(Some(&coordinator), workers.iter()).await?;
     say_listening("skyflight", &home.url(&coordinator))?;
     watch.until_told_to_end().await?;
@@ -276,6 +280,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs, mut config: Config) -> Re
     let _followers = home.follow(&config.auth);
     let mut watch = Watch::start(&config, "skyflight-coordinator")?;
     let coordinator = start_coordinator(&home, &config).await?;
+    let _sweeps = sweep(&home, &config);
     let _http = watch.open(Some(&coordinator), std::iter::empty()).await?;
     say_listening("skyflight coordinator", &home.url(&coordinator))?;
     watch.until_told_to_end().await?;

@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
 
 use super::value::{LISTED_CHARS, corrupt, count_from_sql, count_to_sql, word_from_sql};
 use crate::error::{CatalogError, Result};
@@ -53,18 +53,19 @@ pub(super) async fn by_id(pool: &SqlitePool, id: &str) -> Result<Job> {
 }
 
 pub(super) async fn list(pool: &SqlitePool, filter: JobFilter<'_>) -> Result<Vec<Job>> {
-    // One text for all filters: the states as words between spaces.
-    let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
-    let mut rows = sqlx::query(
-        "SELECT * FROM jobs WHERE ($1 IS NULL OR user_name = $1) AND ($2 = '' OR $2 LIKE '% ' || state || ' %') \
-           AND ($3 IS NULL OR expires_unix_ms <= $3) \
-         ORDER BY submitted_unix_ms DESC, id DESC LIMIT $4",
-    )
-    .bind(filter.user)
-    .bind(states)
-    .bind(filter.expired_at_unix_ms)
-    .bind(i64::from(filter.limit))
-    .fetch(pool);
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM jobs WHERE TRUE");
+    if let Some(user) = filter.user {
+        query.push(" AND user_name = ").push_bind(user);
+    }
+    if !filter.states.is_empty() {
+        query.push(" AND ");
+        in_states(&mut query, filter.states);
+    }
+    if let Some(moment) = filter.expired_at_unix_ms {
+        query.push(" AND expires_unix_ms <= ").push_bind(moment);
+    }
+    query.push(" ORDER BY submitted_unix_ms DESC, id DESC LIMIT ").push_bind(i64::from(filter.limit));
+    let mut rows = query.build().fetch(pool);
     let mut jobs = Vec::new();
     while let Some(row) = rows.try_next().await? {
         // Whole texts are held one at a time.
@@ -78,34 +79,32 @@ pub(super) async fn list(pool: &SqlitePool, filter: JobFilter<'_>) -> Result<Vec
 }
 
 pub(super) async fn step(write: &mut SqliteConnection, id: &str, step: &JobStep) -> Result<bool> {
-    let change = Change::of(step)?;
-    let [from, or_from] = step.from();
-    let changed = sqlx::query(
-        "UPDATE jobs SET state = $2, starts = starts + $3, started_unix_ms = COALESCE(started_unix_ms, $4), \
-           ended_unix_ms = COALESCE($5, ended_unix_ms), expires_unix_ms = COALESCE($6, expires_unix_ms), \
-           chunk_count = COALESCE($7, chunk_count), error_code = COALESCE($8, error_code), error = COALESCE($9, error), \
-           result_rows = COALESCE($10, result_rows), result_bytes = COALESCE($11, result_bytes), \
-           result_batches = COALESCE($12, result_batches), result_sha256 = COALESCE($13, result_sha256) \
-         WHERE id = $1 AND state IN ($14, $15)",
-    )
-    .bind(id)
-    .bind(step.to().as_str())
-    .bind(i64::from(change.started.is_some()))
-    .bind(change.started)
-    .bind(change.ended)
-    .bind(change.expires)
-    .bind(change.chunks)
-    .bind(change.failure.map(|failure| i64::from(failure.code)))
-    .bind(change.failure.map(|failure| &failure.message))
-    .bind(change.result.map(|result| result.0))
-    .bind(change.result.map(|result| result.1))
-    .bind(change.result.map(|result| result.2))
-    .bind(change.sha256.map(|digest| digest.to_vec()))
-    .bind(from.as_str())
-    .bind(or_from.as_str())
-    .execute(&mut *write)
-    .await?;
-    if changed.rows_affected() > 0 {
+    let mut update = QueryBuilder::<Sqlite>::new("UPDATE jobs SET state = ");
+    update.push_bind(step.to().as_str());
+    match step {
+        JobStep::Start { at_unix_ms } => {
+            update.push(", starts = starts + 1, started_unix_ms = COALESCE(started_unix_ms, ");
+            update.push_bind(*at_unix_ms).push(")");
+        }
+        JobStep::Finish { at_unix_ms, expires_unix_ms, chunks, result } => {
+            end(&mut update, *at_unix_ms, *chunks)?;
+            update.push(", expires_unix_ms = ").push_bind(*expires_unix_ms);
+            update.push(", result_rows = ").push_bind(count_to_sql("rows", result.rows)?);
+            update.push(", result_bytes = ").push_bind(count_to_sql("bytes", result.bytes)?);
+            update.push(", result_batches = ").push_bind(count_to_sql("batches", result.batches)?);
+            update.push(", result_sha256 = ").push_bind(result.sha256.as_slice());
+        }
+        JobStep::Fail { at_unix_ms, chunks, failure } => {
+            end(&mut update, *at_unix_ms, *chunks)?;
+            update.push(", error_code = ").push_bind(i64::from(failure.code));
+            update.push(", error = ").push_bind(&failure.message);
+        }
+        JobStep::Cancel { at_unix_ms, chunks } => end(&mut update, *at_unix_ms, *chunks)?,
+        JobStep::Expire => {}
+    }
+    update.push(" WHERE id = ").push_bind(id).push(" AND ");
+    in_states(&mut update, &step.from());
+    if update.build().execute(&mut *write).await?.rows_affected() > 0 {
         return Ok(true);
     }
     let known: Option<i64> =
@@ -113,52 +112,20 @@ pub(super) async fn step(write: &mut SqliteConnection, id: &str, step: &JobStep)
     known.map(|_| false).ok_or_else(|| no_job(id))
 }
 
-pub(super) async fn bytes_of(pool: &SqlitePool, user: &str) -> Result<u64> {
-    let sum: Option<i64> =
-        sqlx::query_scalar("SELECT SUM(result_bytes) FROM jobs WHERE user_name = $1 AND state = 'finished'")
-            .bind(user)
-            .fetch_one(pool)
-            .await?;
-    count_from_sql("the results of a user", sum.unwrap_or(0))
+/// What every end of a job records.
+fn end(update: &mut QueryBuilder<Sqlite>, at_unix_ms: i64, chunks: u64) -> Result<()> {
+    update.push(", ended_unix_ms = ").push_bind(at_unix_ms);
+    update.push(", chunk_count = ").push_bind(count_to_sql("chunks", chunks)?);
+    Ok(())
 }
 
-/// What a step writes; nothing where it leaves a column as it is.
-#[derive(Default)]
-struct Change<'a> {
-    started: Option<i64>,
-    ended: Option<i64>,
-    expires: Option<i64>,
-    chunks: Option<i64>,
-    failure: Option<&'a JobFailure>,
-    /// Rows, bytes and batches.
-    result: Option<(i64, i64, i64)>,
-    sha256: Option<&'a [u8; 32]>,
-}
-
-impl<'a> Change<'a> {
-    fn of(step: &'a JobStep) -> Result<Change<'a>> {
-        let ended = |at: i64, chunks: u64| -> Result<Change<'a>> {
-            Ok(Change { ended: Some(at), chunks: Some(count_to_sql("chunks", chunks)?), ..Change::default() })
-        };
-        Ok(match step {
-            JobStep::Start { at_unix_ms } => Change { started: Some(*at_unix_ms), ..Change::default() },
-            JobStep::Finish { at_unix_ms, expires_unix_ms, chunks, result } => Change {
-                expires: Some(*expires_unix_ms),
-                result: Some((
-                    count_to_sql("rows", result.rows)?,
-                    count_to_sql("bytes", result.bytes)?,
-                    count_to_sql("batches", result.batches)?,
-                )),
-                sha256: Some(&result.sha256),
-                ..ended(*at_unix_ms, *chunks)?
-            },
-            JobStep::Fail { at_unix_ms, chunks, failure } => {
-                Change { failure: Some(failure), ..ended(*at_unix_ms, *chunks)? }
-            }
-            JobStep::Cancel { at_unix_ms, chunks } => ended(*at_unix_ms, *chunks)?,
-            JobStep::Expire => Change::default(),
-        })
+fn in_states(query: &mut QueryBuilder<Sqlite>, states: &[JobState]) {
+    query.push("state IN (");
+    let mut listed = query.separated(", ");
+    for state in states {
+        listed.push_bind(state.as_str());
     }
+    query.push(")");
 }
 
 fn job_from_row(row: &SqliteRow) -> Result<Job> {

@@ -6,12 +6,13 @@ use sqlx::SqliteConnection;
 use crate::error::{CatalogError, Result};
 
 // Never edit a step that was released; add the next.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("../../migrations/0001_records.sql"),
     include_str!("../../migrations/0002_jobs.sql"),
     include_str!("../../migrations/0003_users.sql"),
     include_str!("../../migrations/0004_match_tables.sql"),
     include_str!("../../migrations/0005_bound_jobs.sql"),
+    include_str!("../../migrations/0006_superseded.sql"),
 ];
 
 /// Applies the steps the catalog lacks. `connection` is inside a write transaction that the caller commits.

@@ -10,6 +10,7 @@ mod jobs;
 mod migrate;
 mod snapshots;
 mod statistics;
+mod superseded;
 mod transactions;
 mod users;
 mod value;
@@ -25,10 +26,10 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use crate::commit::Commit;
 use crate::error::{CatalogError, Result};
-use crate::ids::{DatabaseId, SnapshotId, TransactionId};
+use crate::ids::{DatabaseId, SnapshotId, TransactionId, WorkerId};
 use crate::job::{Job, JobFilter, JobStep};
 use crate::owner::Owner;
-use crate::records::{Database, QueryRecord, Snapshot, Worker};
+use crate::records::{Database, QueryRecord, Snapshot, Superseded, Worker};
 use crate::store::{CatalogStore, OpenedTransaction};
 use crate::user::{PasswordHash, User};
 use snapshots::SnapshotCache;
@@ -178,6 +179,13 @@ impl CatalogStore for SqliteStore {
         Ok(write.commit().await?)
     }
 
+    async fn abandon_transaction(&self, transaction: TransactionId) -> Result<bool> {
+        let mut write = self.begin_write().await?;
+        let abandoned = transactions::abandon(&mut write, transaction).await?;
+        write.commit().await?;
+        Ok(abandoned)
+    }
+
     async fn commit(&self, transaction: TransactionId, commit: Commit) -> Result<SnapshotId> {
         let mut write = self.begin_write().await?;
         let snapshot = committing::commit(&mut write, transaction, &commit).await?;
@@ -210,6 +218,20 @@ impl CatalogStore for SqliteStore {
         let snapshot = committing::drop_table(&mut write, &database, table).await?;
         write.commit().await?;
         Ok(snapshot)
+    }
+
+    async fn superseded(&self, until_unix_ms: i64) -> Result<Superseded> {
+        superseded::superseded(&self.shared, until_unix_ms).await
+    }
+
+    async fn superseded_bytes(&self, database: DatabaseId) -> Result<u64> {
+        superseded::bytes(&self.shared, database).await
+    }
+
+    async fn forget_replicas(&self, transaction: TransactionId, worker: &WorkerId) -> Result<()> {
+        let mut write = self.begin_write().await?;
+        superseded::forget_replicas(&mut write, transaction, worker).await?;
+        Ok(write.commit().await?)
     }
 
     async fn users(&self) -> Result<Vec<User>> {
@@ -289,9 +311,5 @@ impl CatalogStore for SqliteStore {
         let taken = jobs::step(&mut write, id, step).await?;
         write.commit().await?;
         Ok(taken)
-    }
-
-    async fn job_bytes(&self, user: &str) -> Result<u64> {
-        jobs::bytes_of(&self.shared, user).await
     }
 }

@@ -53,10 +53,7 @@ pub(super) async fn open(
     }
     for gone in &abandoned {
         // From here on it cannot commit, so its files may be removed even if its owner was only asleep.
-        sqlx::query("UPDATE transactions SET state = 'abandoned' WHERE id = $1")
-            .bind(gone.0)
-            .execute(&mut *write)
-            .await?;
+        abandon(write, *gone).await?;
         tracing::warn!(transaction = %gone, database = %database.name, "transaction abandoned by its owner");
     }
     let now = now_unix_ms();
@@ -74,6 +71,15 @@ pub(super) async fn open(
     .execute(write)
     .await?;
     Ok(OpenedTransaction { id: TransactionId(id), base: database.current, abandoned })
+}
+
+/// False where it is not open.
+pub(super) async fn abandon(write: &mut SqliteConnection, id: TransactionId) -> Result<bool> {
+    let abandoned = sqlx::query("UPDATE transactions SET state = 'abandoned' WHERE id = $1 AND state = 'open'")
+        .bind(id.0)
+        .execute(write)
+        .await?;
+    Ok(abandoned.rows_affected() == 1)
 }
 
 /// Refuses what would change the database under a running ingest.

@@ -9,5 +9,6 @@ mod jobs;
 mod refusals;
 mod scale;
 mod sharing;
+mod superseded;
 mod transactions;
 mod users;

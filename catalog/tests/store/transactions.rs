@@ -108,6 +108,24 @@ async fn an_owner_that_wakes_up_after_it_was_taken_over_can_do_nothing() {
 }
 
 #[tokio::test]
+async fn a_transaction_is_given_up_only_while_it_is_open() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let database = store.create_database("dr1", None).await.unwrap();
+    let tables = |transaction| vec![write(object(), CommitMode::Replace, 10, files(transaction, 0, &[1]))];
+    let failed = store.open_transaction(database.id, &this_process()).await.unwrap();
+    assert!(store.abandon_transaction(failed.id).await.unwrap());
+    assert!(!store.abandon_transaction(failed.id).await.unwrap());
+    let commit = Commit { scheme: Some(stripes()), tables: tables(failed.id) };
+    let refused = store.commit(failed.id, commit).await.unwrap_err();
+    assert!(matches!(refused, CatalogError::TransactionClosed { .. }), "{refused}");
+    // The next need not wait, and is told what remains to be removed.
+    let next = store.open_transaction(database.id, &this_process()).await.unwrap();
+    assert_eq!(next.abandoned, [failed.id]);
+    store.commit(next.id, Commit { scheme: Some(stripes()), tables: tables(next.id) }).await.unwrap();
+    assert!(!store.abandon_transaction(next.id).await.unwrap(), "its files are those of the current snapshot");
+}
+
+#[tokio::test]
 async fn a_committed_transaction_is_closed_and_its_successor_builds_on_it() {
     let store = SqliteStore::in_memory().await.unwrap();
     let database = store.create_database("dr1", None).await.unwrap();

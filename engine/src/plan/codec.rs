@@ -28,6 +28,7 @@ use skyflight_catalog::FileId;
 use skyflight_proto::ChunkTask;
 use skyflight_sky::ChunkId;
 
+use super::maps::in_order;
 use super::scan::{ChunkScan, ChunkScanExec};
 use crate::dispatch::{EncodedFragment, PlannedChunk};
 use crate::frames::{decode_schema, encode_schema};
@@ -192,6 +193,7 @@ struct PlaceMessage {
 pub(crate) fn encode_fragment(plan: &Arc<dyn ExecutionPlan>) -> Result<EncodedFragment> {
     let bytes =
         physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &FragmentCodec, &NumberingConverter::default())?;
+    let bytes = Bytes::from(in_order::<PhysicalPlanNode>(bytes.into()));
     Ok(EncodedFragment { hash: Sha256::digest(&bytes).into(), bytes })
 }
 
@@ -319,7 +321,9 @@ impl PhysicalExtensionCodec for FragmentCodec {
             return internal_err!("{} cannot run beside a chunk", node.name());
         };
         let message = NodeMessage { node: Some(written) };
-        message.encode(buf).map_err(|e| exec_datafusion_err!("cannot write a plan node: {e}"))
+        // Whoever compares the plan sees bytes here, not a message.
+        buf.extend(in_order::<NodeMessage>(message.encode_to_vec()));
+        Ok(())
     }
 
     fn try_encode_udf(&self, _: &ScalarUDF, _: &mut Vec<u8>) -> Result<()> {

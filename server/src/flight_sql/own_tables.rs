@@ -341,7 +341,7 @@ impl Statements {
                 (schema, fit, director)
             }
         };
-        let limits = self.left(&target, policy)?;
+        let limits = self.left(&target, policy).await?;
         let upload = Upload {
             database: target.database.clone(),
             table: kept.map_or(&target.table, |kept| &kept.table.name).clone(),
@@ -360,7 +360,7 @@ impl Statements {
     }
 
     /// What the user may still write.
-    fn left(&self, target: &Target, policy: Policy) -> Result<UploadLimits, Status> {
+    async fn left(&self, target: &Target, policy: Policy) -> Result<UploadLimits, Status> {
         let quota = self.own_tables().quota;
         let replaced = |table: &TableSnapshot| {
             policy.existing == IfExists::Replace && table.table.name.eq_ignore_ascii_case(&target.table)
@@ -378,6 +378,17 @@ impl Statements {
                 "your tables hold {rows} rows and {bytes} bytes, and may hold {} and {}; drop one",
                 quota.rows, quota.bytes
             ))));
+        }
+        // Replaced again and again, a table within the quota would fill the workers.
+        if let Some(snapshot) = &target.snapshot {
+            let superseded = self.own_tables().store.superseded_bytes(snapshot.database.id).await;
+            let superseded = superseded.map_err(|error| failed(EngineError::Catalog(error)))?;
+            if superseded >= quota.bytes {
+                return Err(failed(EngineError::ResourceExhausted(format!(
+                    "what you have replaced and dropped still takes {superseded} bytes, which is as much as your tables \
+                     may; it is kept for those who read it and leaves by itself (coordinator.superseded_grace_s)"
+                ))));
+            }
         }
         Ok(left)
     }

@@ -1,7 +1,5 @@
 //! RenewFlightEndpoint: the same rows for longer, up to a bound.
 
-use std::time::Duration;
-
 use arrow_flight::sql::{Any, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightEndpoint, RenewFlightEndpointRequest, Ticket};
 use bytes::Bytes;
@@ -18,9 +16,6 @@ use super::statement::Statements;
 use crate::clock::unix_ms;
 use crate::error::{bad_request, status_of};
 use crate::session::Caller;
-
-/// The longest life of a statement's ticket, however often it is renewed: its snapshots are kept so long.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 impl Statements {
     /// Serves the action RenewFlightEndpoint: the endpoint with a ticket that is good for the usual time
@@ -52,14 +47,14 @@ impl Statements {
             if parts.waiting.is_void(query) {
                 return Err(status_of(&EngineError::Cancelled, Some(query)));
             }
-            let last = born_unix_ms(&ticket.query_id).saturating_add(LONGEST.as_millis() as i64);
+            let last = born_unix_ms(&ticket.query_id).saturating_add(parts.renewal_limit.as_millis() as i64);
             let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
             let renewed = now.saturating_add(ttl).min(last);
             if renewed <= ticket.expires_unix_ms && last <= now.saturating_add(ttl) {
                 return Err(FailureKind::FailedPrecondition.status(format!(
-                    "a ticket lives {} days at most, and this one is at its end; run the query again, or submit it \
+                    "a ticket lives {} h at most, and this one is at its end; run the query again, or submit it \
                      as a job",
-                    LONGEST.as_secs() / 86_400
+                    parts.renewal_limit.as_secs().div_ceil(3_600)
                 )));
             }
             ticket.expires_unix_ms = renewed.max(ticket.expires_unix_ms);

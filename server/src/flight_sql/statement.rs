@@ -52,6 +52,7 @@ pub(crate) struct StatementsConfig {
     /// Parent of every query's token: cancelled when the coordinator stops.
     pub(crate) stop: CancellationToken,
     pub(crate) ticket_ttl: Duration,
+    pub(crate) renewal_limit: Duration,
     pub(crate) endpoints: EndpointPolicy,
     pub(crate) jobs: Jobs,
     pub(crate) store: Arc<dyn CatalogStore>,

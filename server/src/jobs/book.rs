@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,6 +30,8 @@ pub(super) struct ActiveJob {
     pub(super) counters: Arc<QueryCounters>,
     /// Cancelled when the job is no longer active, for those who wait.
     pub(super) ended: CancellationToken,
+    /// Whether its turn has come.
+    has_turn: AtomicBool,
     expected_chunks: u64,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -44,6 +46,7 @@ impl ActiveJob {
             cancel,
             counters: Arc::default(),
             ended: CancellationToken::new(),
+            has_turn: AtomicBool::new(false),
             expected_chunks: job.estimate.chunks,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -115,6 +118,44 @@ pub(crate) struct JobBook {
 struct Active {
     jobs: HashMap<Uuid, Arc<ActiveJob>>,
     queue: FairQueue,
+    /// Jobs whose turn has come, by user.
+    running: HashMap<String, usize>,
+    /// Jobs that are about to be recorded, by user.
+    reserved: HashMap<String, usize>,
+    /// Bytes of the results that are kept, by user. Below zero for a moment where one expires at once.
+    kept: HashMap<String, i64>,
+}
+
+impl Active {
+    fn change_kept(&mut self, user: &str, by: i64) {
+        let kept = self.kept.entry(user.to_owned()).or_default();
+        *kept += by;
+        if *kept == 0 {
+            self.kept.remove(user);
+        }
+    }
+}
+
+/// A place among the jobs of a user, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    book: Arc<JobBook>,
+    user: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        count_down(&mut self.book.active.lock().reserved, &self.user);
+    }
+}
+
+fn count_down(counts: &mut HashMap<String, usize>, user: &str) {
+    if let Some(count) = counts.get_mut(user) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(user);
+        }
+    }
 }
 
 impl JobBook {
@@ -136,11 +177,16 @@ impl JobBook {
         self.folder(id).join("result.arrow")
     }
 
+    /// A place for one more job of the user, held until the job has been added.
+    ///
     /// Errors: `ResourceExhausted` when the user has as many open jobs as may be.
-    pub(super) fn check_room(&self, user: &str) -> Result<()> {
-        let open = self.active.lock().jobs.values().filter(|job| job.user == user).count();
+    pub(super) fn reserve(self: &Arc<Self>, user: &str) -> Result<Place> {
+        let mut active = self.active.lock();
+        let added = active.jobs.values().filter(|job| job.user == user).count();
+        let open = added + active.reserved.get(user).copied().unwrap_or(0);
         if open < self.config.open_per_user {
-            return Ok(());
+            *active.reserved.entry(user.to_owned()).or_default() += 1;
+            return Ok(Place { book: Arc::clone(self), user: user.to_owned() });
         }
         Err(EngineError::ResourceExhausted(format!(
             "{open} of your jobs wait or run, which is the limit (jobs.open_per_user); submit more when some have ended, \
@@ -162,11 +208,16 @@ impl JobBook {
         active.jobs.insert(job.id, job);
     }
 
-    /// The job whose turn it is.
+    /// The job whose turn it is: of a user who has not as many running as one user may.
     pub(super) fn next(&self) -> Option<Arc<ActiveJob>> {
+        let most = self.config.running_per_user.max(1);
         let mut active = self.active.lock();
-        let id = active.queue.pop()?;
-        active.jobs.get(&id).cloned()
+        let Active { jobs, queue, running, .. } = &mut *active;
+        let id = queue.pop(|user| running.get(user).is_none_or(|running| *running < most))?;
+        let job = jobs.get(&id).cloned()?;
+        *running.entry(job.user.clone()).or_default() += 1;
+        job.has_turn.store(true, Ordering::Relaxed);
+        Some(job)
     }
 
     /// Takes a job that still waits out of the queue.
@@ -180,15 +231,38 @@ impl JobBook {
 
     /// The job is no longer active.
     pub(super) fn end(&self, id: Uuid) {
-        if let Some(job) = self.active.lock().jobs.remove(&id) {
+        let mut active = self.active.lock();
+        if let Some(job) = active.jobs.remove(&id) {
+            if job.has_turn.load(Ordering::Relaxed) {
+                count_down(&mut active.running, &job.user);
+            }
             job.ended.cancel();
         }
     }
 
-    /// Bytes that the running jobs of a user have written.
+    /// Bytes of a user's results: those that are kept, and those that are being written.
     pub(super) fn bytes_of(&self, user: &str) -> u64 {
         let active = self.active.lock();
-        active.jobs.values().filter(|job| job.user == user).map(|job| job.bytes.load(Ordering::Relaxed)).sum()
+        let written: u64 =
+            active.jobs.values().filter(|job| job.user == user).map(|job| job.bytes.load(Ordering::Relaxed)).sum();
+        written.saturating_add_signed(active.kept.get(user).copied().unwrap_or(0))
+    }
+
+    /// What the job has written is kept from now on. In one step: at no moment is it counted twice, or not at all.
+    pub(super) fn finished(&self, job: &ActiveJob, bytes: u64) {
+        let mut active = self.active.lock();
+        job.bytes.store(0, Ordering::Relaxed);
+        active.change_kept(&job.user, bytes.cast_signed());
+    }
+
+    /// A result is there that an earlier coordinator wrote.
+    pub(super) fn keep(&self, user: &str, bytes: u64) {
+        self.active.lock().change_kept(user, bytes.cast_signed());
+    }
+
+    /// A result is gone.
+    pub(super) fn release(&self, user: &str, bytes: u64) {
+        self.active.lock().change_kept(user, -bytes.cast_signed());
     }
 
     /// The job of that id.
@@ -240,7 +314,7 @@ impl JobBook {
         Ok((view, file))
     }
 
-    fn viewed(&self, job: Job) -> JobView {
+    pub(super) fn viewed(&self, job: Job) -> JobView {
         let active = job.id.parse().ok().and_then(|id| self.active(id)).filter(|_| !job.state.has_ended());
         let progress = match (active, job.result) {
             (Some(active), _) => active.progress(),
@@ -280,8 +354,11 @@ pub(crate) fn without_rows(view: &JobView) -> EngineError {
             EngineError::Invalid(format!("job {id} failed: {why}"))
         }
         JobState::Cancelled => EngineError::Invalid(format!("job {id} was cancelled; submit the query again")),
-        JobState::Expired | JobState::Finished => {
+        JobState::Expired => {
             EngineError::NotFound(format!("the result of job {id} has expired; submit the query again"))
         }
+        JobState::Finished => EngineError::Corrupt(format!(
+            "job {id} has finished, and where its result lies is not recorded; submit the query again"
+        )),
     }
 }

@@ -11,6 +11,8 @@ pub struct JobsConfig {
     pub folder: PathBuf,
     /// Jobs that run at a time; the rest wait their turn. Default 4.
     pub running: usize,
+    /// Jobs of one user that run at a time, so that others need not wait for the end of them. Default 3.
+    pub running_per_user: usize,
     /// Jobs of one user that wait or run; one more is refused. Default 1,000.
     pub open_per_user: usize,
     /// How long a result is kept. Default 7 days.
@@ -31,6 +33,7 @@ impl JobsConfig {
         JobsConfig {
             folder,
             running: 4,
+            running_per_user: 3,
             open_per_user: 1_000,
             result_ttl: Duration::from_secs(7 * 24 * 3_600),
             result_bytes_per_user: 64 << 30,

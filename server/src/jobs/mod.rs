@@ -15,13 +15,14 @@ mod run;
 mod table;
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::CancelStatus;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use skyflight_catalog::{CatalogStore, Estimated, Job, JobFailure, JobFilter, JobState, JobStep};
+use skyflight_catalog::{CatalogStore, Estimated, Job, JobFilter, JobState, JobStep};
 use skyflight_engine::dispatch::{QueryContext, QueryCounters};
 use skyflight_engine::frames::{encode_batches, encode_schema};
 use skyflight_engine::{Engine, EngineError, Estimate, PlannedQuery, Result, SessionOptions};
@@ -30,7 +31,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Code;
 use uuid::Uuid;
 
 use self::book::ActiveJob;
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     engine: Engine,
     dispatcher: Arc<KeepingDispatcher>,
     cpu: Handle,
+    /// Where a record is written together with what follows from it, also when its caller goes away.
+    runtime: Handle,
     stop: CancellationToken,
     /// A job has come into the queue.
     came: Notify,
@@ -85,7 +87,8 @@ impl Jobs {
     /// Errors: the records or the folder of jobs cannot be read.
     pub(crate) async fn start(parts: JobsParts, runtime: &Handle) -> Result<(Jobs, AbortOnDropHandle<()>)> {
         let JobsParts { book, store, engine, dispatcher, cpu, stop } = parts;
-        let shared = Arc::new(Shared { book, store, engine, dispatcher, cpu, stop, came: Notify::new() });
+        let came = Notify::new();
+        let shared = Arc::new(Shared { book, store, engine, dispatcher, cpu, runtime: runtime.clone(), stop, came });
         shared.take_up().await?;
         let turns = AbortOnDropHandle::new(runtime.spawn(take_turns(Arc::clone(&shared))));
         Ok((Jobs(shared), turns))
@@ -97,7 +100,7 @@ impl Jobs {
     /// Errors: those of planning; `ResourceExhausted` when its user has too many jobs.
     pub(crate) async fn submit(&self, caller: &Caller, sql: &str, values: Option<&RecordBatch>) -> Result<JobView> {
         let shared = &self.0;
-        shared.book.check_room(&caller.user)?;
+        let place = shared.book.reserve(&caller.user)?;
         let now = unix_ms();
         let session = shared
             .engine
@@ -138,13 +141,14 @@ impl Jobs {
             failure: None,
             result: None,
         };
-        let accepting = Arc::clone(shared);
-        to_its_end(async move {
-            accepting.store.submit_job(&job).await?;
+        let shared = Arc::clone(shared);
+        self.to_the_end(async move {
+            shared.store.submit_job(&job).await?;
             tracing::info!(job = job.id, user = job.user, chunks = job.estimate.chunks, "job submitted");
-            accepting.book.add(ActiveJob::new(id, &job, accepting.stop.child_token()));
-            accepting.came.notify_one();
-            accepting.book.view(&job.user, id).await
+            shared.book.add(ActiveJob::new(id, &job, shared.stop.child_token()));
+            drop(place);
+            shared.came.notify_one();
+            Ok(shared.book.viewed(job))
         })
         .await
     }
@@ -153,37 +157,20 @@ impl Jobs {
     ///
     /// Errors: the records cannot be read or written.
     pub(crate) async fn cancel(&self, user: &str, id: Uuid) -> Result<Option<CancelStatus>> {
-        let shared = &self.0;
-        let view = match shared.book.view(user, id).await {
+        let view = match self.0.book.view(user, id).await {
             Ok(view) => view,
             Err(EngineError::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        match view.job.state {
-            JobState::Cancelled => return Ok(Some(CancelStatus::Cancelled)),
-            state if state.has_ended() => return Ok(Some(CancelStatus::NotCancellable)),
-            _ => {}
-        }
-        let active = shared.book.active(id);
-        let chunks = active.as_ref().map_or(0, |active| QueryCounters::get(&active.counters.chunks_done));
-        let cancelling = Arc::clone(shared);
-        let status = to_its_end(async move {
-            let shared = cancelling;
-            // From here on it is cancelled, whatever happens to the coordinator.
-            if !shared.store.step_job(&view.job.id, &JobStep::Cancel { at_unix_ms: unix_ms(), chunks }).await? {
-                return Ok(CancelStatus::NotCancellable);
-            }
-            let Some(active) = active else { return Ok(CancelStatus::Cancelled) };
-            active.cancel.cancel();
-            if shared.book.withdraw(id) {
-                figures::job_closed(JobState::Cancelled, view.job.submitted_unix_ms, None, &active.counters);
-                shared.book.end(id);
-                shared.forget(&view.job.id).await;
-            }
-            let stopped = tokio::time::timeout(CANCEL_PATIENCE, active.ended.cancelled()).await;
-            Ok(if stopped.is_ok() { CancelStatus::Cancelled } else { CancelStatus::Cancelling })
-        });
-        status.await.map(Some)
+        let shared = Arc::clone(&self.0);
+        self.to_the_end(async move { shared.cancel(&view.job, id).await.map(Some) }).await
+    }
+
+    /// Runs what must not stop half way, whether or not its caller still waits: a record and the work that
+    /// goes with it. It is short.
+    async fn to_the_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let ended = self.0.runtime.spawn(work).await;
+        ended.map_err(|error| EngineError::Internal(format!("changing the record of a job stopped: {error}")))?
     }
 
     /// What is known of the jobs.
@@ -204,6 +191,32 @@ impl JobBook {
 }
 
 impl Shared {
+    /// Cancels a job that was `job` a moment ago.
+    async fn cancel(&self, job: &Job, id: Uuid) -> Result<CancelStatus> {
+        let active = self.book.active(id);
+        match job.state {
+            // What it runs is told again: the coordinator may have died, or failed, between record and work.
+            JobState::Cancelled => {}
+            state if state.has_ended() => return Ok(CancelStatus::NotCancellable),
+            _ => {
+                let chunks = active.as_ref().map_or(0, |active| QueryCounters::get(&active.counters.chunks_done));
+                // From here on it is cancelled, whatever happens to the coordinator.
+                if !self.store.step_job(&job.id, &JobStep::Cancel { at_unix_ms: unix_ms(), chunks }).await? {
+                    return Ok(CancelStatus::NotCancellable);
+                }
+            }
+        }
+        let Some(active) = active else { return Ok(CancelStatus::Cancelled) };
+        active.cancel.cancel();
+        if self.book.withdraw(id) {
+            figures::job_closed(JobState::Cancelled, job.submitted_unix_ms, None, &active.counters);
+            self.book.end(id);
+            self.forget(&job.id).await;
+        }
+        let stopped = tokio::time::timeout(CANCEL_PATIENCE, active.ended.cancelled()).await;
+        Ok(if stopped.is_ok() { CancelStatus::Cancelled } else { CancelStatus::Cancelling })
+    }
+
     /// Puts the jobs that wait or ran into the queue, those that ran first, and removes what is of no job.
     async fn take_up(&self) -> Result<()> {
         let folder = &self.book.config().folder;
@@ -216,13 +229,22 @@ impl Shared {
         open.sort_by_key(|job| (job.state == JobState::Queued, job.submitted_unix_ms));
         let finished = JobFilter { states: &[JobState::Finished], limit: u32::MAX, ..JobFilter::default() };
         let finished = self.store.jobs(finished).await?;
-        let known: HashSet<&str> = open.iter().chain(&finished).map(|job| job.id.as_str()).collect();
+        let waiting: HashSet<&str> = open.iter().map(|job| job.id.as_str()).collect();
+        let with_result: HashSet<&str> = finished.iter().map(|job| job.id.as_str()).collect();
         let mut entries = tokio::fs::read_dir(folder).await.map_err(unreadable)?;
         while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
-            // Whatever else lies there is not ours.
-            if entry.file_name().to_str().is_some_and(|name| name.parse::<Uuid>().is_ok() && !known.contains(name)) {
-                run::remove(entry.path()).await;
+            let name = entry.file_name();
+            match name.to_str().filter(|name| name.parse::<Uuid>().is_ok()) {
+                // Whatever else lies there is not ours.
+                None => {}
+                Some(id) if waiting.contains(id) => {}
+                // The coordinator died between the record and the removal.
+                Some(id) if with_result.contains(id) => run::remove(chunks_in(&entry.path())).await,
+                Some(_) => run::remove(entry.path()).await,
             }
+        }
+        for job in &finished {
+            self.book.keep(&job.user, job.result.map_or(0, |result| result.bytes));
         }
         for job in &open {
             let id = job.id.parse().map_err(|_| EngineError::Internal(format!("job {} has no id", job.id)))?;
@@ -251,17 +273,12 @@ impl Shared {
         for job in self.store.jobs(over).await? {
             if self.store.step_job(&job.id, &JobStep::Expire).await? {
                 tracing::info!(job = job.id, user = job.user, "result expired");
+                self.book.release(&job.user, job.result.map_or(0, |result| result.bytes));
                 self.forget(&job.id).await;
             }
         }
         Ok(())
     }
-}
-
-/// Runs `work` to its end though its caller goes away: a record and what is done about it belong together.
-async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    let working = Handle::current().spawn(work);
-    working.await.map_err(|failure| EngineError::Internal(format!("a change of a job ended abnormally: {failure}")))?
 }
 
 /// Runs jobs whose turn it is, as many at a time as may be, and removes results whose time is over.
@@ -283,7 +300,7 @@ async fn take_turns(shared: Arc<Shared>) {
                 Ok((task, ())) => drop(jobs.remove(&task)),
                 Err(failure) => {
                     if let Some(job) = jobs.remove(&failure.id()) {
-                        fail(&shared, &job, &failure.to_string()).await;
+                        running.spawn(run::fail(Arc::clone(&shared), job, failure.to_string()));
                     }
                 }
             },
@@ -298,17 +315,9 @@ async fn take_turns(shared: Arc<Shared>) {
     while running.join_next().await.is_some() {}
 }
 
-/// Closes the record of a job whose task panicked.
-async fn fail(shared: &Shared, job: &ActiveJob, why: &str) {
-    let failure = JobFailure { code: Code::Internal as i32, message: format!("running the job failed: {why}") };
-    let id = job.id.to_string();
-    let step = JobStep::Fail { at_unix_ms: unix_ms(), chunks: 0, failure };
-    if let Err(error) = shared.store.step_job(&id, &step).await {
-        tracing::error!(job = id, %error, "the end of a job cannot be recorded");
-    }
-    shared.forget(&id).await;
-    figures::job_closed(JobState::Failed, job.submitted_unix_ms, None, &job.counters);
-    shared.book.end(job.id);
+/// Where the finished chunks of a job lie that runs, in its folder.
+fn chunks_in(folder: &Path) -> PathBuf {
+    folder.join("chunks")
 }
 
 /// An estimate as it is recorded.
@@ -333,26 +342,4 @@ fn warnings(planned: &PlannedQuery) -> Result<Vec<String>> {
         );
     }
     Ok(warnings)
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_change_goes_on_when_its_caller_goes_away() {
-        let (go_on, told) = oneshot::channel::<()>();
-        let (tell, done) = oneshot::channel();
-        let change = Box::pin(to_its_end(async move {
-            told.await.unwrap();
-            tell.send(5).unwrap();
-            Ok(())
-        }));
-        assert!(tokio::time::timeout(Duration::from_millis(20), change).await.is_err(), "dropped with its timeout");
-        go_on.send(()).unwrap();
-        assert_eq!(done.await, Ok(5));
-    }
 }

@@ -19,8 +19,10 @@ impl FairQueue {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Uuid> {
-        let (user, mut jobs) = self.users.pop_front()?;
+    /// The next job of a user who may have one more running.
+    pub(super) fn pop(&mut self, may_run: impl Fn(&str) -> bool) -> Option<Uuid> {
+        let next = self.users.iter().position(|(user, _)| may_run(user))?;
+        let (user, mut jobs) = self.users.remove(next)?;
         let job = jobs.pop_front();
         if !jobs.is_empty() {
             self.users.push_back((user, jobs));
@@ -59,12 +61,25 @@ mod tests {
         }
         queue.push("bob", ids[4]);
         queue.push("bob", ids[5]);
-        assert_eq!(queue.pop(), Some(ids[0]));
+        assert_eq!(queue.pop(|_| true), Some(ids[0]));
         queue.push("eve", ids[6]);
         assert!(queue.remove(ids[2]));
         assert!(!queue.remove(ids[2]));
-        let rest: Vec<Uuid> = std::iter::from_fn(|| queue.pop()).collect();
+        let rest: Vec<Uuid> = std::iter::from_fn(|| queue.pop(|_| true)).collect();
         assert_eq!(rest, [ids[4], ids[1], ids[6], ids[5], ids[3]]);
-        assert_eq!(queue.pop(), None);
+        assert_eq!(queue.pop(|_| true), None);
+    }
+
+    #[test]
+    fn who_has_enough_running_is_passed_over_and_keeps_the_place() {
+        let mut queue = FairQueue::default();
+        let ids: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
+        queue.push("ann", ids[0]);
+        queue.push("bob", ids[1]);
+        queue.push("bob", ids[2]);
+        assert_eq!(queue.pop(|user| user != "ann"), Some(ids[1]));
+        assert_eq!(queue.pop(|user| user == "eve"), None);
+        assert_eq!(queue.pop(|_| true), Some(ids[0]));
+        assert_eq!(queue.pop(|_| true), Some(ids[2]));
     }
 }

@@ -95,7 +95,8 @@ impl ResultWriter {
         let file = self.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.sync_all()?;
         std::fs::rename(&self.written, &self.path)?;
-        if let Some(folder) = self.path.parent() {
+        // The name of the file in the job's folder, and that of the folder, which was made for this job.
+        for folder in self.path.ancestors().skip(1).take(2) {
             File::open(folder)?.sync_all()?;
         }
         Ok(JobResult {

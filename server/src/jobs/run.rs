@@ -8,16 +8,18 @@ use datafusion::arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use opentelemetry::Context;
-use skyflight_catalog::{Job, JobFailure, JobResult, JobState, JobStep};
+use skyflight_catalog::{CatalogError, Job, JobFailure, JobResult, JobState, JobStep};
 use skyflight_engine::dispatch::{ChunkDispatcher, QueryContext};
 use skyflight_engine::frames::{Frame, decode_batches, decode_schema};
-use skyflight_engine::{EngineError, Result, SessionOptions};
+use skyflight_engine::{EngineError, PlannedQuery, Result, SessionOptions};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
-use super::Shared;
 use super::book::ActiveJob;
 use super::ledger::Ledger;
 use super::result::ResultWriter;
+use super::{Shared, chunks_in};
 use crate::clock::unix_ms;
 use crate::error::status_of;
 use crate::figures;
@@ -32,30 +34,61 @@ const PATIENCE: [Duration; 4] =
 /// Frames between the query and the disk.
 const FRAMES_AHEAD: usize = 4;
 
+/// Pauses before a record is read or written again that could not be; the last is repeated.
+const RECORD_PAUSES: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
 /// Brings a job to its end and records it. When the coordinator stops, the job stays as it is.
 pub(super) async fn run(shared: Arc<Shared>, active: Arc<ActiveJob>) {
+    let recorded = run_recorded(&shared, &active, &active.id.to_string()).await;
+    match recorded {
+        Ok(()) => shared.book.end(active.id),
+        Err(error) => fail(shared, active, error.to_string()).await,
+    }
+}
+
+/// Closes the record of a job whose task panicked, or whose record cannot be written as it should.
+pub(super) async fn fail(shared: Arc<Shared>, active: Arc<ActiveJob>, why: String) {
     let id = active.id.to_string();
-    if let Err(error) = run_recorded(&shared, &active, &id).await {
-        // The record says that it runs; the next start of the coordinator goes on with it.
-        tracing::error!(job = id, %error, "the end of a job cannot be recorded");
+    let failure = JobFailure { code: Code::Internal as i32, message: format!("running the job failed: {why}") };
+    let step = JobStep::Fail { at_unix_ms: unix_ms(), chunks: 0, failure };
+    match insist(&shared.stop, &id, || shared.store.step_job(&id, &step)).await {
+        Some(Err(error)) => tracing::error!(job = id, %error, "the record of a job is lost"),
+        Some(Ok(true)) => {
+            figures::job_closed(JobState::Failed, active.submitted_unix_ms, None, &active.counters);
+            shared.forget(&id).await;
+        }
+        // It had ended before, perhaps with a result.
+        Some(Ok(false)) | None => {}
     }
     shared.book.end(active.id);
 }
 
 async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -> Result<()> {
-    if !shared.store.step_job(id, &JobStep::Start { at_unix_ms: unix_ms() }).await? {
+    let begin = JobStep::Start { at_unix_ms: unix_ms() };
+    let Some(begun) = insist(&shared.stop, id, || shared.store.step_job(id, &begin)).await else {
+        return Ok(());
+    };
+    if !begun? {
         // Cancelled on its way here.
         shared.forget(id).await;
         return Ok(());
     }
-    let job = shared.store.job(id).await?;
-    let folder = shared.book.folder(id).join("chunks");
+    let Some(job) = insist(&shared.stop, id, || shared.store.job(id)).await else { return Ok(()) };
+    let job = job?;
+    let folder = chunks_in(&shared.book.folder(id));
     let begun = unix_ms();
     let span = trace::begin("job", job.traceparent.as_deref(), &active.id, &job.user);
     let (ended, chunks) = tries(shared, active, &job, &folder, &span).await;
     let now = unix_ms();
     let step = match ended {
-        Err(EngineError::Cancelled) if shared.stop.is_cancelled() => return Ok(()),
+        // Whatever it says: it may have failed because the rest of the coordinator has stopped.
+        Err(_) if shared.stop.is_cancelled() => return Ok(()),
         Err(EngineError::Cancelled) if active.cancel.is_cancelled() => JobStep::Cancel { at_unix_ms: now, chunks },
         Err(error) => {
             let status = status_of(&error, Some(active.id));
@@ -67,9 +100,16 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
             JobStep::Finish { at_unix_ms: now, expires_unix_ms: now.saturating_add(ttl), chunks, result }
         }
     };
-    // Not taken where its canceller was here first.
-    let taken = shared.store.step_job(id, &step).await?;
-    let outcome = if taken { step.to() } else { JobState::Cancelled };
+    let Some(taken) = insist(&shared.stop, id, || shared.store.step_job(id, &step)).await else {
+        return Ok(());
+    };
+    let outcome = if taken? {
+        step.to()
+    } else {
+        // Its canceller was here first, or the step was taken before and its answer lost: its result must stay.
+        let Some(job) = insist(&shared.stop, id, || shared.store.job(id)).await else { return Ok(()) };
+        job?.state
+    };
     let (rows, bytes) = match &step {
         JobStep::Finish { result, .. } => (result.rows, result.bytes),
         _ => (0, 0),
@@ -78,12 +118,38 @@ async fn run_recorded(shared: &Arc<Shared>, active: &Arc<ActiveJob>, id: &str) -
     trace::end(&span, outcome.as_str(), rows, bytes, chunks, error);
     figures::job_closed(outcome, job.submitted_unix_ms, Some(begun), &active.counters);
     tracing::info!(job = id, user = active.user, outcome = %outcome, chunks, "job closed");
-    if taken && matches!(step, JobStep::Finish { .. }) {
+    if outcome == JobState::Finished {
+        shared.book.finished(active, bytes);
         remove(folder).await;
     } else {
         shared.forget(id).await;
     }
     Ok(())
+}
+
+/// Reads or writes a record of a job, again while the store fails: a job whose step is lost would neither
+/// run nor end. `None` when the coordinator stops before; then the next goes on with it.
+///
+/// Errors: those that do not pass by themselves.
+async fn insist<T, F: Future<Output = skyflight_catalog::Result<T>>>(
+    stop: &CancellationToken,
+    id: &str,
+    attempt: impl Fn() -> F,
+) -> Option<Result<T>> {
+    let [.., longest] = RECORD_PAUSES;
+    let mut pauses = RECORD_PAUSES.into_iter();
+    loop {
+        let error = match attempt().await {
+            Err(error @ CatalogError::Database(_)) => error,
+            ended => return Some(ended.map_err(EngineError::from)),
+        };
+        let pause = pauses.next().unwrap_or(longest);
+        tracing::warn!(job = id, %error, pause_s = pause.as_secs_f32(), "the record of a job cannot be read or written");
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
 }
 
 /// Runs the job until it has rows, or an error that does not pass by itself; and how many chunk runs
@@ -95,24 +161,19 @@ async fn tries(
     folder: &Path,
     span: &Context,
 ) -> (Result<JobResult>, u64) {
-    for pause in PATIENCE {
-        match attempt(shared, active, job, folder, span).await {
-            (Err(EngineError::Unavailable(why)), chunks) => {
-                tracing::warn!(
-                    job = job.id,
-                    why,
-                    pause_s = pause.as_secs(),
-                    "workers cannot be reached, the job waits"
-                );
-                tokio::select! {
-                    () = active.cancel.cancelled() => return (Err(EngineError::Cancelled), chunks),
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-            ended => return ended,
+    let mut pauses = PATIENCE.into_iter();
+    loop {
+        let (ended, chunks) = attempt(shared, active, job, folder, span).await;
+        let (why, pause) = match (ended, pauses.next()) {
+            (Err(EngineError::Unavailable(why)), Some(pause)) => (why, pause),
+            (ended, _) => return (ended, chunks),
+        };
+        tracing::warn!(job = job.id, why, pause_s = pause.as_secs(), "workers cannot be reached, the job waits");
+        tokio::select! {
+            () = active.cancel.cancelled() => return (Err(EngineError::Cancelled), chunks),
+            () = tokio::time::sleep(pause) => {}
         }
     }
-    attempt(shared, active, job, folder, span).await
 }
 
 /// One run, with what earlier ones have kept: the ledger is read anew, as after a restart.
@@ -123,7 +184,7 @@ async fn attempt(
     folder: &Path,
     span: &Context,
 ) -> (Result<JobResult>, u64) {
-    match Ledger::open(folder, shared.book.config().kept_bytes_per_job).await {
+    match Ledger::open(folder, shared.book.config().kept_bytes_per_job, active.cancel.clone()).await {
         Err(error) => (Err(error), job.chunks),
         Ok(ledger) => {
             let ledger = Arc::new(ledger);
@@ -143,10 +204,10 @@ async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, span: 
         trace: span.clone(),
         ..QueryContext::new(job.user.clone())
     };
-    let session = shared.engine.session(session_options(job)).await?;
-    let values = job.values.as_deref().map(decode_batches).transpose()?;
-    let values = values.and_then(|(_, batches)| batches.into_iter().next());
-    let planned = session.plan_bound(&job.sql, values, query).await?;
+    let planned = tokio::select! {
+        () = active.cancel.cancelled() => return Err(EngineError::Cancelled),
+        planned = plan(shared, job, query) => planned?,
+    };
     let schema = decode_schema(&job.schema)?;
     if planned.schema() != schema {
         return Err(EngineError::Internal("the query has another schema than when it was submitted".into()));
@@ -154,6 +215,13 @@ async fn result(shared: &Arc<Shared>, active: &Arc<ActiveJob>, job: &Job, span: 
     let dispatcher: Arc<dyn ChunkDispatcher> = Arc::clone(&shared.dispatcher) as _;
     let frames = frames_of(&planned, &dispatcher, &shared.cpu)?;
     write(shared, active, schema, frames).await
+}
+
+async fn plan(shared: &Shared, job: &Job, query: QueryContext) -> Result<PlannedQuery> {
+    let session = shared.engine.session(session_options(job)).await?;
+    let values = job.values.as_deref().map(decode_batches).transpose()?;
+    let values = values.and_then(|(_, batches)| batches.into_iter().next());
+    session.plan_bound(&job.sql, values, query).await
 }
 
 /// The session of a job: whenever it is opened, the same query is planned in it.
@@ -181,9 +249,8 @@ async fn write(
     schema: SchemaRef,
     mut frames: BoxStream<'static, Result<Frame>>,
 ) -> Result<JobResult> {
-    let user_bytes = shared.store.job_bytes(&active.user).await?;
     let (pieces, waiting) = mpsc::channel(FRAMES_AHEAD);
-    let disk = Disk { shared: Arc::clone(shared), active: Arc::clone(active), schema: Arc::clone(&schema), user_bytes };
+    let disk = Disk { shared: Arc::clone(shared), active: Arc::clone(active), schema: Arc::clone(&schema) };
     let writer = tokio::task::spawn_blocking(move || disk.write(waiting));
     let mut ended = Ok(());
     while let Some(frame) = frames.next().await {
@@ -240,8 +307,6 @@ struct Disk {
     shared: Arc<Shared>,
     active: Arc<ActiveJob>,
     schema: SchemaRef,
-    /// Bytes of the user's finished jobs.
-    user_bytes: u64,
 }
 
 impl Disk {
@@ -261,7 +326,12 @@ impl Disk {
                     self.active.wrote(frame.rows, writer.bytes());
                     self.check_room()?;
                 }
-                Piece::End => return writer.finish().map(Some).map_err(failed),
+                Piece::End => {
+                    let result = writer.finish().map_err(failed)?;
+                    self.active.wrote(0, result.bytes);
+                    self.check_room()?;
+                    return Ok(Some(result));
+                }
             }
         }
         Ok(None)
@@ -269,7 +339,7 @@ impl Disk {
 
     fn check_room(&self) -> Result<()> {
         let limit = self.shared.book.config().result_bytes_per_user;
-        if self.user_bytes.saturating_add(self.shared.book.bytes_of(&self.active.user)) <= limit {
+        if self.shared.book.bytes_of(&self.active.user) <= limit {
             return Ok(());
         }
         Err(EngineError::ResourceExhausted(format!(

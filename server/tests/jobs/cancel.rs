@@ -10,7 +10,7 @@ use arrow_flight::{
 };
 use futures::StreamExt;
 use prost::Message;
-use skyflight_catalog::JobState;
+use skyflight_catalog::{JobFilter, JobState, JobStep};
 use tonic::{Code, Request};
 
 use super::made_up::{CHUNKS, House, MadeUp, all_names, descriptor, id_of, names, poll, poll_to_end, until};
@@ -160,6 +160,61 @@ async fn a_cancelled_job_stays_cancelled_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_cancelling_stopped_half_way_is_cancelled_by_the_next() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(4);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let job = poll(&mut client, descriptor(ALL)).await.unwrap();
+    until("chunks are run", || chunks.run() == 4).await;
+    // The record says so, and nobody has told the work.
+    let step = JobStep::Cancel { at_unix_ms: 1, chunks: 4 };
+    assert!(house.store.step_job(&id_of(&job), &step).await.unwrap());
+    assert_eq!(chunks.open(), 1);
+    assert_eq!(cancel_info(&mut client, job.info.as_ref().unwrap()).await.unwrap(), CancelStatus::Cancelled);
+    until("the work has stopped", || chunks.open() == 0).await;
+    until("nothing is left on disk", || house.job_folders().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_go_away_leave_no_record_without_work_and_no_work_without_record() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let coordinator = house.coordinator_with(&chunks, |config| config.jobs.running_per_user = 4).await;
+    let mut client = coordinator.client().await;
+    for patience_us in (0..60).map(|n| n * 400) {
+        let mut hasty = client.clone();
+        let call = async { hasty.inner_mut().poll_flight_info(descriptor(ALL)).await };
+        let _ = tokio::time::timeout(Duration::from_micros(patience_us), call).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let all = JobFilter { limit: 100, ..JobFilter::default() };
+    let submitted = house.store.jobs(all).await.unwrap();
+    assert!(submitted.len() > 5, "{} calls were patient enough, which tests little", submitted.len());
+    for (n, job) in (0..).zip(&submitted) {
+        let mut hasty = client.clone();
+        let call = async { query(&mut hasty, &format!("CANCEL '{}'", job.id)).await };
+        let _ = tokio::time::timeout(Duration::from_micros(n % 20 * 300), call).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Whatever is recorded as open now has its work, and comes to an end.
+    chunks.allow(usize::MAX);
+    for _ in 0..1_000 {
+        let jobs = house.store.jobs(all).await.unwrap();
+        if chunks.open() == 0 && jobs.iter().all(|job| job.state.has_ended()) {
+            let finished = jobs.iter().filter(|job| job.state == JobState::Finished).count();
+            until("only results are left on disk", || house.job_folders().len() == finished).await;
+            // No place is still held by a call that went away.
+            poll(&mut client, descriptor(ALL)).await.unwrap();
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let jobs = house.store.jobs(all).await.unwrap();
+    panic!("jobs without an end: {:?}", jobs.iter().map(|job| job.state).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_infos_that_nobody_fetches_leave_no_trace() {
     let house = House::new().await;
     let chunks = MadeUp::unbounded();
@@ -183,6 +238,22 @@ async fn a_thousand_infos_that_nobody_fetches_leave_no_trace() {
     assert!(recorded.iter().all(|record| !record.sql.starts_with("SELECT name, ")), "records of what was never run");
     assert_eq!((chunks.run(), chunks.open()), (0, 0));
     assert!(house.job_folders().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_is_not_renewed_beyond_what_files_are_kept_for() {
+    let house = House::new().await;
+    let coordinator = house
+        .coordinator_with(&MadeUp::unbounded(), |config| {
+            config.ticket_ttl = Duration::from_secs(60);
+            config.renewal_limit = Duration::from_secs(60);
+        })
+        .await;
+    let mut client = coordinator.client().await;
+    let info = client.execute(ALL.into(), None).await.unwrap();
+    let body = RenewFlightEndpointRequest::new(info.endpoint[0].clone()).encode_to_vec();
+    let refused = act(&mut client, "RenewFlightEndpoint", body).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
 }
 
 #[tokio::test(flavor = "multi_thread")]

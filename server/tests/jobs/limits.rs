@@ -134,3 +134,79 @@ async fn jobs_above_the_limit_wait_and_users_take_turns() {
     let (_, seen) = query(&mut ann, "SELECT state FROM system.queries WHERE kind = 'job' ORDER BY submitted").await;
     assert_eq!(texts(&seen, "state"), ["finished", "finished", "queued"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_are_written_side_by_side_stay_within_the_limit_together() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let limit = 6_000;
+    let coordinator = house
+        .coordinator_with(&chunks, |config| {
+            config.jobs.result_bytes_per_user = limit;
+            config.jobs.running = 4;
+            config.jobs.running_per_user = 4;
+        })
+        .await;
+    let mut client = coordinator.client().await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(id_of(&poll(&mut client, descriptor(ALL)).await.unwrap()));
+    }
+    until("all run", || chunks.open() == 4).await;
+    chunks.allow(usize::MAX);
+    let mut bytes = 0;
+    for id in &ids {
+        let mut job = house.store.job(id).await.unwrap();
+        while !job.state.has_ended() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            job = house.store.job(id).await.unwrap();
+        }
+        match job.state {
+            JobState::Finished => bytes += job.result.unwrap().bytes,
+            _ => assert_eq!(job.failure.unwrap().code, Code::ResourceExhausted as i32),
+        }
+    }
+    assert!(bytes <= limit, "{bytes} bytes are kept");
+    // After a restart the same is counted.
+    drop((client, coordinator));
+    let coordinator = house.coordinator_with(&chunks, |config| config.jobs.result_bytes_per_user = limit).await;
+    let mut client = coordinator.client().await;
+    for _ in 0..2 {
+        let next = poll(&mut client, descriptor(ALL)).await.unwrap();
+        let ended = poll_to_end(&mut client, next).await;
+        if bytes > 0 {
+            assert_eq!(ended.unwrap_err().code(), Code::ResourceExhausted);
+            break;
+        }
+        bytes = house.store.job(&id_of(&ended.unwrap())).await.unwrap().result.unwrap().bytes;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_long_jobs_of_one_user_leave_a_place_to_others() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let coordinator = house
+        .coordinator_with(&chunks, |config| {
+            config.jobs.running = 3;
+            config.jobs.running_per_user = 2;
+        })
+        .await;
+    let mut ann = coordinator.client().await;
+    ann.handshake("ann", "").await.unwrap();
+    let mut bob = coordinator.client().await;
+    bob.handshake("bob", "").await.unwrap();
+    for _ in 0..4 {
+        ann.execute(format!("SUBMIT {ALL}"), None).await.unwrap();
+    }
+    until("two run", || chunks.open() == 2).await;
+    bob.execute(format!("SUBMIT {ALL}"), None).await.unwrap();
+    until("another's runs at once", || chunks.open() == 3).await;
+    let (_, seen) = query(&mut bob, "SELECT state FROM system.queries WHERE kind = 'job'").await;
+    assert_eq!(texts(&seen, "state"), ["running"]);
+    let (_, seen) = query(&mut ann, "SELECT state FROM system.queries WHERE kind = 'job' ORDER BY submitted").await;
+    assert_eq!(texts(&seen, "state"), ["running", "running", "queued", "queued"]);
+    // And those that wait have their turn when one of hers has ended.
+    chunks.allow(usize::MAX);
+    until("all chunks of all jobs are run", || chunks.run() as u64 == 5 * CHUNKS).await;
+}

@@ -41,6 +41,8 @@ pub(crate) struct MadeUp {
 struct State {
     /// How often each chunk was run.
     runs: Mutex<BTreeMap<u64, u32>>,
+    /// The fragments of all dispatches, by their digests.
+    fragments: Mutex<Vec<[u8; 32]>>,
     /// How many chunks may be run in all.
     allowed: watch::Sender<usize>,
     /// Dispatches whose rows somebody wants.
@@ -58,6 +60,7 @@ impl MadeUp {
         Arc::new(MadeUp {
             state: Arc::new(State {
                 runs: Mutex::default(),
+                fragments: Mutex::default(),
                 allowed,
                 open: AtomicUsize::new(0),
                 errors: Mutex::default(),
@@ -90,6 +93,10 @@ impl MadeUp {
         self.state.runs.lock().clone()
     }
 
+    pub(crate) fn fragments(&self) -> Vec<[u8; 32]> {
+        self.state.fragments.lock().clone()
+    }
+
     pub(crate) fn run(&self) -> usize {
         self.state.runs.lock().values().sum::<u32>() as usize
     }
@@ -101,6 +108,7 @@ impl MadeUp {
 
 impl ChunkDispatcher for MadeUp {
     fn dispatch(&self, request: DispatchRequest) -> FrameStream {
+        self.state.fragments.lock().push(request.fragment.hash);
         if let Some(error) = self.state.errors.lock().pop() {
             return futures::stream::iter([Err(error)]).boxed();
         }

@@ -1,5 +1,6 @@
 //! A coordinator that is gone in the middle of jobs, and the next that goes on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, RecordBatch, StringArray};
@@ -7,7 +8,7 @@ use skyflight_catalog::{JobFilter, JobState};
 use skyflight_engine::EngineError;
 
 use super::made_up::{CHUNKS, House, MadeUp, all_names, descriptor, id_of, names, poll, poll_to_end, until};
-use crate::flight_sql::coordinator::{fetch, integers, prepare, query, texts};
+use crate::flight_sql::coordinator::{fetch, integers, prepare, query, texts, ticket};
 use crate::flight_sql::parameters::values;
 use crate::flight_sql::prepared::{bind, command};
 
@@ -163,6 +164,26 @@ async fn jobs_that_waited_and_results_that_were_written_are_still_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_a_finished_job_left_are_removed_and_its_result_is_not() {
+    let house = House::new().await;
+    let chunks = MadeUp::unbounded();
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    let first = poll(&mut client, descriptor("SELECT name FROM Sky.Object")).await.unwrap();
+    let done = poll_to_end(&mut client, first).await.unwrap();
+    drop((client, coordinator));
+    // As if it had died between the record and the removal.
+    let left = house.folder.path().join("jobs").join(id_of(&done)).join("chunks");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("leaf.kept"), [0; 1_000]).unwrap();
+    let coordinator = house.coordinator(&chunks).await;
+    assert!(!left.exists());
+    let mut client = coordinator.client().await;
+    let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
+    assert_eq!(names(&batches), all_names());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn now_is_the_moment_of_submission_for_every_life() {
     let house = House::new().await;
     let chunks = MadeUp::allowing(0);
@@ -226,4 +247,22 @@ async fn workers_that_cannot_be_reached_for_a_moment_do_not_end_a_job() {
     assert_eq!(names(&batches), all_names());
     assert!(chunks.runs().values().all(|runs| *runs == 1), "what was finished before is not run again");
     assert_eq!(house.store.jobs(JobFilter { limit: 1, ..JobFilter::default() }).await.unwrap()[0].chunks, CHUNKS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_the_same_fragment_however_often_it_is_planned() {
+    let house = House::new().await;
+    let chunks = MadeUp::allowing(0);
+    let coordinator = house.coordinator(&chunks).await;
+    let mut client = coordinator.client().await;
+    // Columns with a unit and a description, in the schema of the aggregation's input and in its keys.
+    let sql = "SELECT \"ra_PS\", max(\"decl_PS\") FROM Sky.Object WHERE \"decl_PS\" > 0 GROUP BY \"ra_PS\"";
+    for times in 1..=50 {
+        let info = client.execute(sql.into(), None).await.unwrap();
+        let stream = client.do_get(ticket(&info)).await.unwrap();
+        until("it is dispatched", || chunks.fragments().len() == times).await;
+        drop(stream);
+    }
+    let fragments: HashSet<[u8; 32]> = chunks.fragments().into_iter().collect();
+    assert_eq!(fragments.len(), 1, "maps in the fragment have another order each time");
 }

@@ -1,8 +1,8 @@
 //! The file in which the finished chunks of one leaf are kept: frames as they come, of whatever
 //! chunk, and a mark where a chunk is whole.
 //!
-//! Written at its end alone. What a coordinator that died left half written has a wrong digest; from
-//! there on the file is overwritten. Frames of chunks without a mark count for nothing, and each life
+//! Written at its end alone. What a coordinator that died left half written has a wrong digest; there
+//! the file is cut off. Frames of chunks without a mark count for nothing, and each life
 //! begins with a mark of its own, so that they are not taken for those of a later attempt. It is not
 //! synced: of what a power cut takes away, the digests tell, and those chunks run again.
 
@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use skyflight_engine::frames::Frame;
 use skyflight_proto::Digest;
 use skyflight_sky::ChunkId;
+use tokio_util::sync::CancellationToken;
 
 /// Kind, three counts and a digest.
 const HEAD_BYTES: usize = 40;
@@ -55,28 +56,38 @@ pub(super) struct KeptFile {
 
 impl KeptFile {
     /// Opens the file, or makes it, and reads what an earlier life of the job left.
-    pub(super) fn open(path: &Path) -> Result<KeptFile> {
+    ///
+    /// Errors: also `Interrupted`, when `stop` is cancelled before all is read.
+    pub(super) fn open(path: &Path, stop: &CancellationToken) -> Result<KeptFile> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut kept = KeptFile { file, end: 0, chunks: BTreeMap::new(), open: HashMap::new(), marks: 0 };
-        kept.read_records()?;
+        kept.read_records(stop)?;
         kept.open.clear();
+        // Behind a record that is not believed there may lie whole ones: they must not follow what comes now.
+        kept.file.set_len(kept.end)?;
         kept.append(Head { kind: BEGUN, header_bytes: 0, body_bytes: 0, chunk: 0, rows: 0, digest: 0 }, &[])?;
         Ok(kept)
     }
 
-    fn read_records(&mut self) -> Result<()> {
+    fn read_records(&mut self, stop: &CancellationToken) -> Result<()> {
+        let length = self.file.metadata()?.len();
         let mut reader = BufReader::with_capacity(1 << 20, self.file.try_clone()?);
         let mut payload = Vec::new();
         loop {
+            if stop.is_cancelled() {
+                return Err(ErrorKind::Interrupted.into());
+            }
             let mut bytes = [0; HEAD_BYTES];
             if !read_whole(&mut reader, &mut bytes)? {
                 return Ok(());
             }
             let head = Head::of(&bytes);
-            let length = head.payload_bytes();
-            payload.clear();
-            let read = reader.by_ref().take(length).read_to_end(&mut payload)?;
-            if read as u64 != length || head.digest != digest(&bytes, &payload) {
+            let after = self.end + HEAD_BYTES as u64 + head.payload_bytes();
+            if after > length {
+                return Ok(());
+            }
+            payload.resize(head.payload_bytes() as usize, 0);
+            if !read_whole(&mut reader, &mut payload)? || head.digest != digest(&bytes, &payload) {
                 return Ok(());
             }
             let chunk = ChunkId(head.chunk);
@@ -87,7 +98,7 @@ impl KeptFile {
                 BEGUN => self.open.clear(),
                 _ => return Ok(()),
             }
-            self.end += HEAD_BYTES as u64 + length;
+            self.end = after;
         }
     }
 
@@ -218,6 +229,10 @@ mod tests {
         Frame { header: Bytes::from(vec![seed; 24]), body: Bytes::from(vec![seed ^ 1; bytes]), rows: u64::from(seed) }
     }
 
+    fn opened(path: &Path) -> KeptFile {
+        KeptFile::open(path, &CancellationToken::new()).unwrap()
+    }
+
     fn read_all(kept: &KeptFile) -> Vec<(u64, Vec<Frame>)> {
         let frames = |extents: &[Extent]| extents.iter().map(|e| kept.read(e).unwrap()).collect();
         kept.chunks().map(|(chunk, extents)| (chunk.0, frames(extents))).collect()
@@ -225,7 +240,7 @@ mod tests {
 
     /// Chunk 1 in two frames that interleave with chunk 2, which is not whole; chunk 3 without rows.
     fn write(path: &Path) {
-        let mut kept = KeptFile::open(path).unwrap();
+        let mut kept = opened(path);
         kept.frame(ChunkId(1), &frame(1, 100)).unwrap();
         kept.frame(ChunkId(2), &frame(2, 0)).unwrap();
         kept.frame(ChunkId(1), &frame(3, 3_000)).unwrap();
@@ -243,7 +258,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("leaf");
         write(&path);
-        let mut kept = KeptFile::open(&path).unwrap();
+        let mut kept = opened(&path);
         assert_eq!(read_all(&kept), expected());
         assert_eq!(kept.marks(), 2);
         // The second attempt on chunk 2 does not get the frames of the first.
@@ -252,7 +267,7 @@ mod tests {
         let mut with_two = expected();
         with_two.insert(1, (2, vec![frame(9, 5)]));
         assert_eq!(read_all(&kept), with_two);
-        assert_eq!(read_all(&KeptFile::open(&path).unwrap()), with_two);
+        assert_eq!(read_all(&opened(&path)), with_two);
     }
 
     #[test]
@@ -263,14 +278,14 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in (0..whole.len()).step_by(7) {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let mut kept = KeptFile::open(&path).unwrap();
+            let mut kept = opened(&path);
             let found = read_all(&kept);
             assert!(expected().starts_with(&found), "cut at {length}");
             kept.frame(ChunkId(8), &frame(8, 50)).unwrap();
             kept.commit(ChunkId(8)).unwrap();
             let mut after = found;
             after.push((8, vec![frame(8, 50)]));
-            assert_eq!(read_all(&KeptFile::open(&path).unwrap()), after, "cut at {length}");
+            assert_eq!(read_all(&opened(&path)), after, "cut at {length}");
         }
     }
 
@@ -284,8 +299,48 @@ mod tests {
             let mut altered = whole.clone();
             altered[at] ^= 0x10;
             std::fs::write(&path, &altered).unwrap();
-            let found = read_all(&KeptFile::open(&path).unwrap());
+            let found = read_all(&opened(&path));
             assert!(expected().starts_with(&found), "byte {at}: {found:?}");
         }
+    }
+
+    #[test]
+    fn records_behind_one_that_is_not_believed_do_not_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leaf");
+        write(&path);
+        let mut altered = std::fs::read(&path).unwrap();
+        // The mark of chunk 1: as long as the mark of a new life, which would fit in exactly before that of chunk 3.
+        let mark = altered.len() - 3 * HEAD_BYTES - 24 - 10;
+        altered[mark + 17] ^= 1;
+        std::fs::write(&path, &altered).unwrap();
+        assert_eq!(read_all(&opened(&path)), []);
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(length, (mark + HEAD_BYTES) as u64);
+        assert_eq!(read_all(&opened(&path)), []);
+    }
+
+    #[test]
+    fn a_length_beyond_the_file_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leaf");
+        write(&path);
+        let whole = std::fs::metadata(&path).unwrap().len();
+        let head = Head { kind: FRAME, header_bytes: u32::MAX, body_bytes: u32::MAX, chunk: 5, rows: 1, digest: 0 };
+        OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&head.bytes(), whole).unwrap();
+        assert_eq!(read_all(&opened(&path)), expected());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), whole + HEAD_BYTES as u64);
+    }
+
+    #[test]
+    fn reading_stops_when_it_is_told_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leaf");
+        write(&path);
+        let before = std::fs::read(&path).unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert_eq!(KeptFile::open(&path, &stop).unwrap_err().kind(), ErrorKind::Interrupted);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "and nothing is taken away");
     }
 }

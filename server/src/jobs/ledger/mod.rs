@@ -11,6 +11,7 @@ mod fingerprint;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use skyflight_engine::frames::Frame;
 use skyflight_engine::shuffle::ShuffleCluster;
 use skyflight_engine::{EngineError, Result};
 use skyflight_sky::ChunkId;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::file::{Extent, KeptFile};
@@ -131,7 +133,9 @@ struct Room {
 impl Ledger {
     /// Opens the ledger in `folder`, which may take `limit_bytes`; beyond that no more chunks are kept,
     /// and a restart runs those again.
-    pub(crate) async fn open(folder: &Path, limit_bytes: u64) -> Result<Ledger> {
+    ///
+    /// Errors: also `Cancelled`, when `stop` is cancelled before all is read.
+    pub(crate) async fn open(folder: &Path, limit_bytes: u64, stop: CancellationToken) -> Result<Ledger> {
         let folder = folder.to_owned();
         blocking(move || {
             let failed = |error: &dyn fmt::Display| disk(&folder, error);
@@ -139,7 +143,10 @@ impl Ledger {
             let mut found = HashMap::new();
             for entry in std::fs::read_dir(&folder).map_err(|e| failed(&e))? {
                 let path = entry.map_err(|e| failed(&e))?.path();
-                let kept = KeptFile::open(&path).map_err(|e| failed(&e))?;
+                let kept = KeptFile::open(&path, &stop).map_err(|e| match e.kind() {
+                    ErrorKind::Interrupted => EngineError::Cancelled,
+                    _ => failed(&e),
+                })?;
                 found.insert(path, kept);
             }
             let runs = found.values().map(KeptFile::marks).sum();
@@ -171,7 +178,8 @@ impl Ledger {
             drop(leaves);
             let kept = match found {
                 Some(kept) => kept,
-                None => KeptFile::open(&path).map_err(|e| disk(&path, &e))?,
+                // A new file.
+                None => KeptFile::open(&path, &CancellationToken::new()).map_err(|e| disk(&path, &e))?,
             };
             Ok(Leaf { kept: Arc::new(Mutex::new(kept)), path, ledger: self })
         })

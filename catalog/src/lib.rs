@@ -25,7 +25,8 @@ pub use names::{MAX_NAME_BYTES, check_name};
 pub use owner::Owner;
 pub use records::{
     ChunkFile, Column, ColumnStatistics, Database, Estimated, FileKind, PairFacts, QueryRecord, QueryState, Snapshot,
-    Superseded, Table, TableFacts, TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity, index_folder, index_path,
+    Superseded, Table, TableFacts, TableKind, TableSnapshot, UnknownWord, Worker, WorkerCapacity, index_folder,
+    index_path,
 };
 pub use sqlite::SqliteStore;
 pub use store::{ABANDONED_AFTER_MS, CatalogStore, OpenedTransaction};

@@ -196,7 +196,8 @@ impl Session {
             // Values for no run: its rows are none, and what they would be is still to be known.
             Some(values) if values.num_rows() == 0 => {
                 let nulls = nulls(&values.schema()).map_err(error_of)?;
-                let (marked, plan, _) = self.merge_plan(&state, &one_row_bound(logical, Some(&nulls))?, Ask::Nothing).await?;
+                let (marked, plan, _) =
+                    self.merge_plan(&state, &one_row_bound(logical, Some(&nulls))?, Ask::Nothing).await?;
                 let none: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(plan.schema()));
                 (client_schema_of(marked.plan.schema()), none)
             }

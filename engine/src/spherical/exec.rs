@@ -229,7 +229,9 @@ impl SphericalJoinExec {
         let (arranged, probing) = self.sides();
         let times = if self.spec.best.is_some() { MUCH_SMALLER } else { 1 };
         let fewer = |arranged, probing: usize| probing.saturating_mul(times) < arranged;
-        if self.spec.by_cell || !matches!((rows(arranged)?, rows(probing)?), (Some(arranged), Some(probing)) if fewer(arranged, probing)) {
+        if self.spec.by_cell
+            || !matches!((rows(arranged)?, rows(probing)?), (Some(arranged), Some(probing)) if fewer(arranged, probing))
+        {
             return Ok(None);
         }
         let arranged = self.spec.arranged.negate();

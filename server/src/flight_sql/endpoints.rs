@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::Schema;
-use futures::StreamExt;
 use skyflight_catalog::{Estimated, QueryRecord, QueryState};
 use skyflight_engine::EngineError;
 use skyflight_engine::dispatch::{DispatchRequest, QueryContext, QueryCounters};
@@ -23,6 +22,7 @@ use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::promise::{after, query_id};
+use super::pump::pumped;
 use super::rows::Rows;
 use super::statement::{Fetched, Statements};
 use crate::dispatch::{divide, endpoint_ticket, request_of};
@@ -254,14 +254,14 @@ impl Statements {
             return Err(status_of(&EngineError::Cancelled, Some(query_id)));
         }
         let sql = record.map_or_else(|| "an endpoint of a query".to_owned(), |record| record.sql);
-        let place = parts.gate.enter_announced()?;
+        let place = parts.gate.enter_announced(&ticket.user)?;
         let query = QueryContext { id: query_id, ..self.query(&ticket.user) };
         let (promised, request) = request_of(endpoint, query.clone()).map_err(|e| status_of(&e, Some(query_id)))?;
         QueryCounters::add(&query.counters.chunks_planned, request.chunks.chunks.len() as u64);
         let mut life = QueryLife::open_part(&query, &sql, &parts.journal);
         life.planned(Estimated::default());
         let rows = Rows::relay(request, promised, life, place, &parts.dispatcher, limit);
-        Ok(Fetched { query_id, messages: rows.boxed() })
+        Ok(Fetched { query_id, messages: pumped(rows) })
     }
 
     /// Ends what workers send to clients of a query of `user`'s that was handed out, makes its tickets

@@ -115,6 +115,7 @@ async fn coordinator(adjust: impl FnOnce(&mut CoordinatorConfig)) -> (TestCoordi
         workers: holders(chunk).map(WorkerId::from).to_vec(),
     };
     let table = TableCommit {
+        ended: Vec::new(),
         table: NewTable {
             name: "Object".into(),
             kind: TableKind::Director,

@@ -50,8 +50,6 @@ pub(super) struct Prepared {
 /// A verified handle, with the values bound to it.
 pub(super) struct PreparedStatement {
     caller: Caller,
-    /// Who runs it now: what options of the session are set for.
-    asker: Caller,
     ticket: StatementTicket,
     key: HandleKey,
     values: Option<RecordBatch>,
@@ -117,14 +115,6 @@ impl PreparedStatement {
         concat_batches(&parameters, &cast).map(Some).map_err(|e| bad_request(format!("the bound values: {e}")))
     }
 
-    /// On whose behalf it runs. What it reads was settled when it was prepared; what it sets is the asker's.
-    fn runs_for(&self, command: &Command) -> &Caller {
-        match command {
-            Command::SetOption(_) => &self.asker,
-            _ => &self.caller,
-        }
-    }
-
     fn statement(&self) -> Statement<'_> {
         Statement { sql: &self.ticket.sql, values: self.values.as_ref() }
     }
@@ -155,7 +145,7 @@ impl Statements {
     /// The statement behind a handle.
     ///
     /// Errors: `Unauthenticated` for a handle that is altered, expired or of another kind.
-    pub(super) fn prepared(&self, asker: &Caller, handle: &[u8]) -> Result<PreparedStatement, Status> {
+    pub(super) fn prepared(&self, handle: &[u8]) -> Result<PreparedStatement, Status> {
         let (signed, ticket) = self.verify(handle)?;
         if !ticket.prepared {
             return Err(FailureKind::Unauthenticated.status("this is not the handle of a prepared statement"));
@@ -169,7 +159,7 @@ impl Statements {
         } else {
             bound_values(&ticket)?
         };
-        Ok(PreparedStatement { caller, asker: asker.clone(), ticket, key, values })
+        Ok(PreparedStatement { caller, ticket, key, values })
     }
 
     /// Binds rows of values: the handle that holds them. Without rows the handle stays as it is.
@@ -197,8 +187,7 @@ impl Statements {
     ///
     /// Errors: also `FailedPrecondition` when its schema has changed since it was prepared.
     pub(super) async fn announce_prepared(&self, prepared: &PreparedStatement) -> Result<Announced, Status> {
-        let caller = prepared.runs_for(&self.classify(&prepared.ticket.sql)?);
-        let announced = self.announce(caller, prepared.statement()).await?;
+        let announced = self.announce(&prepared.caller, prepared.statement()).await?;
         if schema_hash(&announced.schema) != prepared.ticket.schema_hash {
             self.forget(announced.query_id);
             return Err(schema_changed("prepare the statement again"));
@@ -228,8 +217,7 @@ impl Statements {
     ) -> Result<Outcome, Status> {
         let values = prepared.cast(batches)?;
         let command = self.classify(&prepared.ticket.sql)?;
-        let caller = prepared.runs_for(&command).clone();
-        self.run(&caller, command, values.as_ref().or(prepared.values.as_ref())).await
+        self.run(&prepared.caller, command, values.as_ref().or(prepared.values.as_ref())).await
     }
 
     /// The rows of a prepared statement, for clients that redeem the command itself.

@@ -19,19 +19,6 @@ use crate::session::Caller;
 /// Most bytes of values bound by one call.
 const MOST_VALUE_BYTES: usize = 64 << 20;
 
-/// What came of a DoPut.
-pub(super) struct Put {
-    pub(super) result: PutResult,
-    /// The caller from then on, where the statement set an option of the session.
-    pub(super) session: Option<Caller>,
-}
-
-impl Put {
-    fn of(result: PutResult) -> Put {
-        Put { result, session: None }
-    }
-}
-
 /// Serves one DoPut.
 ///
 /// Errors: `InvalidArgument` for values that fit no parameters, for a SELECT sent as an update, and for
@@ -41,7 +28,7 @@ pub(super) async fn put(
     statements: &Statements,
     caller: &Caller,
     mut stream: Streaming<FlightData>,
-) -> Result<Put, Status> {
+) -> Result<PutResult, Status> {
     let Some(first) = stream.message().await? else {
         return Err(bad_request(
             "the DoPut stream is empty, without even a descriptor; a driver may send an empty table so: make the table \
@@ -52,24 +39,25 @@ pub(super) async fn put(
     match command {
         Some(Command::CommandPreparedStatementQuery(query)) => {
             let handle = query.prepared_statement_handle;
-            let statement = statements.prepared(caller, &handle)?;
+            let statement = statements.prepared(&handle)?;
             let values = values(statements, first, stream).await?;
-            let handle = statements.bind(&statement, handle, &values)?;
-            Ok(Put::of(result(&DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })))
+            Ok(result(&DoPutPreparedStatementResult {
+                prepared_statement_handle: Some(statements.bind(&statement, handle, &values)?),
+            }))
         }
         Some(Command::CommandPreparedStatementUpdate(update)) => {
-            let statement = statements.prepared(caller, &update.prepared_statement_handle)?;
+            let statement = statements.prepared(&update.prepared_statement_handle)?;
             let values = values(statements, first, stream).await?;
-            Ok(counted(statements.update_prepared(&statement, &values).await?))
+            Ok(counted(&statements.update_prepared(&statement, &values).await?))
         }
         Some(Command::CommandStatementUpdate(update)) => {
             no_transaction(update.transaction_id.as_deref())?;
             let command = statements.classify(&update.query)?;
-            Ok(counted(statements.run(caller, command, None).await?))
+            Ok(counted(&statements.run(caller, command, None).await?))
         }
         Some(Command::CommandStatementIngest(command)) => {
             let rows = Incoming::read(first, stream, statements.cpu()).await?;
-            Ok(Put::of(count(ingest(statements, caller, command, rows).await?)))
+            Ok(count(ingest(statements, caller, command, rows).await?))
         }
         Some(Command::CommandStatementSubstraitPlan(_)) => {
             Err(unsupported("Substrait plans are not supported; send SQL"))
@@ -81,7 +69,7 @@ pub(super) async fn put(
                 return Err(bad_request("the descriptor of the DoPut stream holds no Flight SQL command and no path"));
             }
             let rows = Incoming::read(first, stream, statements.cpu()).await?;
-            Ok(Put::of(count(put_path(statements, caller, path, rows).await?)))
+            Ok(count(put_path(statements, caller, path, rows).await?))
         }
     }
 }
@@ -97,8 +85,8 @@ async fn values(
 
 /// The answer to an update; 0 where there are no rows to count. Not -1, which the specification has for
 /// what is not known: JDBC takes it for "there are rows instead", and runs the statement once more.
-fn counted(outcome: Outcome) -> Put {
-    Put { result: count(outcome.affected.unwrap_or(0)), session: outcome.session }
+fn counted(outcome: &Outcome) -> PutResult {
+    count(outcome.affected.unwrap_or(0))
 }
 
 fn count(rows: u64) -> PutResult {

@@ -88,8 +88,6 @@ pub(super) struct Announced {
     pub(super) rows: Option<u64>,
     /// Until when the ticket is good.
     pub(super) expires_unix_ms: i64,
-    /// The caller from then on, where the statement set an option of the session.
-    pub(super) session: Option<Caller>,
 }
 
 /// What DoGet gives.
@@ -164,7 +162,7 @@ impl Statements {
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         self.parts.waiting.put(query_id, waiting);
-        Ok(Announced { schema, ticket, query_id, rows: None, expires_unix_ms, session: None })
+        Ok(Announced { schema, ticket, query_id, rows: None, expires_unix_ms })
     }
 
     /// The ticket of a statement that was run holds what came of it.
@@ -178,8 +176,7 @@ impl Statements {
         };
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
-        let Outcome { affected: rows, session, .. } = outcome;
-        Ok(Announced { schema, ticket, query_id, rows, expires_unix_ms, session })
+        Ok(Announced { schema, ticket, query_id, rows: outcome.affected, expires_unix_ms })
     }
 
     /// Drops the plan of an announced query.

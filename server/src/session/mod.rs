@@ -51,31 +51,14 @@ pub(crate) struct Caller {
     pub(crate) login: Option<i64>,
     /// The driver that asks.
     pub(crate) agent: Agent,
-    /// What each of its calls says by a header, so that no token changes it.
-    pub(crate) by_header: ByHeader,
     /// The client's trace, of which the query is to be a part: a `traceparent` header.
     pub(crate) traceparent: Option<String>,
-}
-
-/// Options of a session that a request names itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ByHeader {
-    pub(crate) database: bool,
-    pub(crate) shuffle: bool,
 }
 
 impl Caller {
     /// `user`, who says nothing else.
     pub(crate) fn of(user: String) -> Caller {
-        Caller {
-            user,
-            default_database: None,
-            shuffle: None,
-            login: None,
-            agent: Agent::Other,
-            by_header: ByHeader::default(),
-            traceparent: None,
-        }
+        Caller { user, default_database: None, shuffle: None, login: None, agent: Agent::Other, traceparent: None }
     }
 }
 
@@ -143,14 +126,12 @@ impl Sessions {
                 && !value.is_empty()
             {
                 caller.default_database = Some(value.to_owned());
-                caller.by_header.database = true;
                 break;
             }
         }
         if let Some(value) = headers.get(SHUFFLE_HEADER) {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
-            caller.by_header.shuffle = true;
         }
         caller.agent = Agent::of_headers(headers);
         caller.traceparent = headers.get(TRACE_HEADER).and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -241,11 +222,10 @@ mod tests {
         let sessions = sessions();
         let bearer = format!("Bearer {}", sessions.token(&caller("vera", "dr1")).unwrap());
         assert_eq!(sessions.caller(&headers(&[("authorization", &bearer)])).unwrap(), caller("vera", "dr1"));
-        let by_header = ByHeader { database: true, shuffle: false };
         let with_schema = headers(&[("authorization", &bearer), ("schema", "dr2")]);
-        assert_eq!(sessions.caller(&with_schema).unwrap(), Caller { by_header, ..caller("vera", "dr2") });
+        assert_eq!(sessions.caller(&with_schema).unwrap(), caller("vera", "dr2"));
         let with_two = headers(&[("schema", "dr2"), ("x-skyflight-schema", "dr3")]);
-        assert_eq!(sessions.caller(&with_two).unwrap(), Caller { by_header, ..caller("local", "dr3") });
+        assert_eq!(sessions.caller(&with_two).unwrap(), caller("local", "dr3"));
     }
 
     #[test]

@@ -155,7 +155,7 @@ def test_a_job_of_unsigned_integers(jdbc: JdbcSession) -> None:
 
 
 def test_use_says_where_the_database_is_chosen(place: Place, jdbc: JdbcSession) -> None:
-    """The driver would go on with the token of its login, so USE must not pretend."""
+    """The driver goes on with the token of its login, so USE must not pretend."""
     with pytest.raises(ClientFailed, match=f"schema={DATABASE} in a JDBC URL"):
         jdbc.ask("execute", sql=f"USE {DATABASE}")
     session = JdbcSession(place, database=DATABASE)

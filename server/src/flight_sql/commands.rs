@@ -18,7 +18,7 @@ use super::metadata::result_schema;
 use super::statement::Statements;
 use crate::error::{bad_request, internal, status_of};
 use crate::session::Caller;
-use crate::session::options::set_by_statement;
+use crate::session::options::check_set;
 
 /// Texts longer than this are read where waiting is allowed.
 const LONG_TEXT_BYTES: usize = 64 << 10;
@@ -30,14 +30,12 @@ pub(super) struct Outcome {
     pub(super) rows: RecordBatch,
     /// Rows of tables that were written, where that means something.
     pub(super) affected: Option<u64>,
-    /// The caller from then on, where an option of the session was set: the client is to get a token of it.
-    pub(super) session: Option<Caller>,
 }
 
 impl Outcome {
     /// What comes of a change: no rows.
     fn update(affected: Option<u64>) -> Outcome {
-        Outcome { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), affected, session: None }
+        Outcome { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), affected }
     }
 }
 
@@ -100,8 +98,8 @@ impl Statements {
                 told(&parsed.to_string(), word(status), None)
             }
             Command::SetOption(option) => {
-                let changed = set_by_statement(caller, &option, self.parts().store.as_ref()).await?;
-                Ok(Outcome { session: Some(changed), ..Outcome::update(None) })
+                check_set(caller, &option, self.parts().store.as_ref()).await?;
+                Ok(Outcome::update(None))
             }
             Command::CreateTable(create) => Ok(Outcome::update(self.create_table(caller, &create, values).await?)),
             Command::DropTable { table, if_exists } => {
@@ -138,7 +136,7 @@ fn told(id: &str, state: &str, warnings: Option<String>) -> Result<Outcome, Stat
     let columns = vec![text(Some(id)), text(Some(state)), text(warnings.as_deref())];
     let rows =
         RecordBatch::try_new(Arc::clone(&TOLD), columns).map_err(|e| internal("an outcome cannot be told", e))?;
-    Ok(Outcome { rows, affected: None, session: None })
+    Ok(Outcome { rows, affected: None })
 }
 
 /// The query in a statement.

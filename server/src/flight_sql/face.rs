@@ -27,7 +27,6 @@ use uuid::Uuid;
 use super::endpoints::{Endpoint, Reach};
 use super::metadata::{Question, decode_command};
 use super::poll::{FirstBatch, expiring};
-use super::put::Put;
 use super::rows::{FlightDataStream, batch_messages};
 use super::statement::{Announced, Statement, Statements, session_options};
 use super::{actions, put};
@@ -79,12 +78,12 @@ impl FlightService for Face {
             Command::CommandStatementQuery(query) => {
                 actions::no_transaction(query.transaction_id.as_deref())?;
                 let announced = self.statements.announce(&caller, Statement::plain(&query.query), reach).await?;
-                self.statement_info(announced, descriptor)
+                statement_info(announced, descriptor)
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let statement = self.statements.prepared(&caller, &query.prepared_statement_handle)?;
                 let announced = self.statements.announce_prepared(&statement, reach).await?;
-                self.statement_info(announced, descriptor)
+                statement_info(announced, descriptor)
             }
             command => {
                 // The ticket is the question itself: it gives nothing that the caller could not ask.
@@ -163,10 +162,8 @@ impl FlightService for Face {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let caller = self.sessions.caller(request.metadata())?;
-        let Put { result, session } = put::put(&self.statements, &caller, request.into_inner()).await?;
-        let mut response = Response::new(futures::stream::iter([Ok(result)]).boxed());
-        self.renew_token(response.metadata_mut(), session.as_ref())?;
-        Ok(response)
+        let result = put::put(&self.statements, &caller, request.into_inner()).await?;
+        Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
     }
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
@@ -227,24 +224,11 @@ impl Face {
     async fn set_options(&self, caller: &Caller, body: &[u8]) -> Answer<<Self as FlightService>::DoActionStream> {
         let (changed, answer) = options::set(caller, body, self.store.as_ref()).await?;
         let mut response = results([Bytes::from(answer)]);
-        self.renew_token(response.metadata_mut(), changed.as_ref())?;
-        Ok(response)
-    }
-
-    fn statement_info(&self, mut announced: Announced, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
-        let (query_id, session) = (announced.query_id, announced.session.take());
-        let mut response = Response::new(announced.info(descriptor)?);
-        name_query(response.metadata_mut(), query_id);
-        self.renew_token(response.metadata_mut(), session.as_ref())?;
-        Ok(response)
-    }
-
-    /// Hands the client a token of its changed session, with which it is to go on.
-    fn renew_token(&self, headers: &mut MetadataMap, changed: Option<&Caller>) -> Result<(), Status> {
         if let Some(changed) = changed {
-            headers.insert("authorization", self.sessions.bearer(&self.sessions.token(changed)?)?);
+            let bearer = self.sessions.bearer(&self.sessions.token(&changed)?)?;
+            response.metadata_mut().insert("authorization", bearer);
         }
-        Ok(())
+        Ok(response)
     }
 }
 
@@ -260,6 +244,13 @@ fn question_of(command: Command) -> Result<Question, Status> {
     }
     let name = command.type_url().to_owned();
     Question::of(command).ok_or_else(|| unsupported(format!("{name} is not a command that gives rows here")))
+}
+
+fn statement_info(announced: Announced, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
+    let query_id = announced.query_id;
+    let mut response = Response::new(announced.info(descriptor)?);
+    name_query(response.metadata_mut(), query_id);
+    Ok(response)
 }
 
 impl Announced {

@@ -69,11 +69,7 @@ impl Statements {
         statement: Statement<'_>,
         descriptor: FlightDescriptor,
     ) -> Result<PollInfo, Status> {
-        let command = self.classify(statement.sql)?;
-        if let Command::SetOption(_) = command {
-            return Err(bad_request("an option of the session is set at once; run the statement without polling"));
-        }
-        if !matches!(command, Command::Query(_)) {
+        if !matches!(self.classify(statement.sql)?, Command::Query(_)) {
             let announced = self.announce(caller, statement, Reach::here()).await?;
             return Ok(PollInfo::new().with_info(announced.info(descriptor)?));
         }
@@ -190,7 +186,6 @@ impl Statements {
             query_id: id,
             rows: Some(result.rows),
             expires_unix_ms,
-            session: None,
         })
     }
 

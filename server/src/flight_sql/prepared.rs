@@ -53,8 +53,6 @@ pub(super) struct Prepared {
 /// A verified handle, with the values bound to it.
 pub(super) struct PreparedStatement {
     caller: Caller,
-    /// Who runs it now: what options of the session are set for.
-    asker: Caller,
     ticket: StatementTicket,
     key: HandleKey,
     values: Option<RecordBatch>,
@@ -119,14 +117,6 @@ impl PreparedStatement {
         concat_batches(&parameters, &cast).map(Some).map_err(|e| bad_request(format!("the bound values: {e}")))
     }
 
-    /// On whose behalf it runs. What it reads was settled when it was prepared; what it sets is the asker's.
-    fn runs_for(&self, command: &Command) -> &Caller {
-        match command {
-            Command::SetOption(_) => &self.asker,
-            _ => &self.caller,
-        }
-    }
-
     fn statement(&self) -> Statement<'_> {
         Statement { sql: &self.ticket.sql, values: self.values.as_ref(), promised: Some(&self.ticket.schema_hash) }
     }
@@ -183,7 +173,7 @@ impl Statements {
         } else {
             bound_values(&ticket)?
         };
-        Ok(PreparedStatement { caller, asker: asker.clone(), ticket, key, values })
+        Ok(PreparedStatement { caller, ticket, key, values })
     }
 
     /// Binds rows of values: the handle that holds them. Without values the handle stays as it is.
@@ -223,8 +213,7 @@ impl Statements {
         prepared: &PreparedStatement,
         reach: Reach,
     ) -> Result<Announced, Status> {
-        let caller = prepared.runs_for(&self.classify(&prepared.ticket.sql)?);
-        self.announce(caller, prepared.statement(), reach).await
+        self.announce(&prepared.caller, prepared.statement(), reach).await
     }
 
     /// Submits a prepared statement, and tells of its job; one that is no query is run.
@@ -249,8 +238,7 @@ impl Statements {
     ) -> Result<Outcome, Status> {
         let values = prepared.cast(batches)?;
         let command = self.classify(&prepared.ticket.sql)?;
-        let caller = prepared.runs_for(&command).clone();
-        self.run(&caller, command, values.as_ref().or(prepared.values.as_ref())).await
+        self.run(&prepared.caller, command, values.as_ref().or(prepared.values.as_ref())).await
     }
 
     /// The rows of a prepared statement, for clients that redeem the command itself.

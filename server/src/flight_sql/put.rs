@@ -67,19 +67,6 @@ impl Drop for Sender<'_> {
     }
 }
 
-/// What came of a DoPut.
-pub(super) struct Put {
-    pub(super) result: PutResult,
-    /// The caller from then on, where the statement set an option of the session.
-    pub(super) session: Option<Caller>,
-}
-
-impl Put {
-    fn of(result: PutResult) -> Put {
-        Put { result, session: None }
-    }
-}
-
 /// Serves one DoPut.
 ///
 /// Errors: `InvalidArgument` for values that fit no parameters, for a SELECT sent as an update, and for
@@ -90,7 +77,7 @@ pub(super) async fn put(
     statements: &Statements,
     caller: &Caller,
     mut stream: Streaming<FlightData>,
-) -> Result<Put, Status> {
+) -> Result<PutResult, Status> {
     let _sender = statements.puts().enter(&caller.user)?;
     let first = tokio::time::timeout(FIRST_MESSAGE, stream.message()).await;
     let first = first.map_err(|_| {
@@ -108,22 +95,23 @@ pub(super) async fn put(
             let handle = query.prepared_statement_handle;
             let statement = statements.prepared(caller, &handle)?;
             let values = values(statements, first, stream).await?;
-            let handle = statements.bind(&statement, handle, values.as_deref())?;
-            Ok(Put::of(result(&DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })))
+            Ok(result(&DoPutPreparedStatementResult {
+                prepared_statement_handle: Some(statements.bind(&statement, handle, values.as_deref())?),
+            }))
         }
         Some(Command::CommandPreparedStatementUpdate(update)) => {
             let statement = statements.prepared(caller, &update.prepared_statement_handle)?;
             let values = values(statements, first, stream).await?;
-            Ok(counted(statements.update_prepared(&statement, values.as_deref()).await?))
+            Ok(counted(&statements.update_prepared(&statement, values.as_deref()).await?))
         }
         Some(Command::CommandStatementUpdate(update)) => {
             no_transaction(update.transaction_id.as_deref())?;
             let command = statements.classify(&update.query)?;
-            Ok(counted(statements.run(caller, command, None).await?))
+            Ok(counted(&statements.run(caller, command, None).await?))
         }
         Some(Command::CommandStatementIngest(command)) => {
             let rows = Incoming::read(first, stream, statements.cpu()).await?;
-            Ok(Put::of(count(ingest(statements, caller, command, rows).await?)))
+            Ok(count(ingest(statements, caller, command, rows).await?))
         }
         Some(Command::CommandStatementSubstraitPlan(_)) => {
             Err(unsupported("Substrait plans are not supported; send SQL"))
@@ -135,7 +123,7 @@ pub(super) async fn put(
                 return Err(bad_request("the descriptor of the DoPut stream holds no Flight SQL command and no path"));
             }
             let rows = Incoming::read(first, stream, statements.cpu()).await?;
-            Ok(Put::of(count(put_path(statements, caller, path, rows).await?)))
+            Ok(count(put_path(statements, caller, path, rows).await?))
         }
     }
 }
@@ -156,8 +144,8 @@ async fn values(
 
 /// The answer to an update; 0 where there are no rows to count. Not -1, which the specification has for
 /// what is not known: JDBC takes it for "there are rows instead", and runs the statement once more.
-fn counted(outcome: Outcome) -> Put {
-    Put { result: count(outcome.affected.unwrap_or(0)), session: outcome.session }
+fn counted(outcome: &Outcome) -> PutResult {
+    count(outcome.affected.unwrap_or(0))
 }
 
 fn count(rows: u64) -> PutResult {

@@ -95,8 +95,6 @@ pub(super) struct Announced {
     pub(super) rows: Option<u64>,
     /// Until when the ticket is good.
     pub(super) expires_unix_ms: i64,
-    /// The caller from then on, where the statement set an option of the session.
-    pub(super) session: Option<Caller>,
 }
 
 /// What DoGet gives.
@@ -181,7 +179,7 @@ impl Statements {
         }
         let query_id = waiting.planned.query().id;
         if let Some(HandedOut { endpoints, expires_unix_ms }) = self.hand_out(&mut waiting, &schema, reach).await? {
-            return Ok(Announced { schema, endpoints, query_id, rows: None, expires_unix_ms, session: None });
+            return Ok(Announced { schema, endpoints, query_id, rows: None, expires_unix_ms });
         }
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = StatementTicket {
@@ -193,7 +191,7 @@ impl Statements {
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         self.parts.waiting.put(query_id, waiting);
         let endpoints = vec![Endpoint::here(ticket)];
-        Ok(Announced { schema, endpoints, query_id, rows: None, expires_unix_ms, session: None })
+        Ok(Announced { schema, endpoints, query_id, rows: None, expires_unix_ms })
     }
 
     /// The ticket of a statement that was run holds what came of it.
@@ -205,8 +203,7 @@ impl Statements {
         let expires_unix_ms = after(self.parts.ticket_ttl);
         let ticket = self.sign(&caller.user, query_id, expires_unix_ms, ticket);
         let endpoints = vec![Endpoint::here(ticket)];
-        let Outcome { affected: rows, session, .. } = outcome;
-        Ok(Announced { schema, endpoints, query_id, rows, expires_unix_ms, session })
+        Ok(Announced { schema, endpoints, query_id, rows: outcome.affected, expires_unix_ms })
     }
 
     /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever

@@ -5,10 +5,8 @@ use tonic::metadata::MetadataMap;
 /// A client by its `user-agent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Agent {
-    /// ADBC's Flight SQL driver: each token that an answer brings replaces the one before.
-    Adbc,
     /// A driver in Java, which has no unsigned integers: the JDBC driver shows them as signed ones of the same
-    /// width. It keeps the token of its login. Before version 19 it does not say its name.
+    /// width. Before version 19 it does not say its name.
     Java,
     /// Any other.
     #[default]
@@ -18,9 +16,7 @@ pub(crate) enum Agent {
 impl Agent {
     pub(super) fn of_headers(headers: &MetadataMap) -> Agent {
         let name = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if name.starts_with("ADBC Flight SQL Driver") {
-            Agent::Adbc
-        } else if ["JDBC Flight SQL Driver", "grpc-java"].iter().any(|java| name.starts_with(java)) {
+        if ["JDBC Flight SQL Driver", "grpc-java"].iter().any(|java| name.starts_with(java)) {
             Agent::Java
         } else {
             Agent::Other
@@ -31,11 +27,6 @@ impl Agent {
     pub(crate) fn wants_signed_integers(self) -> bool {
         self == Agent::Java
     }
-
-    /// Whether a session goes on with the token in an answer's `authorization` header.
-    pub(crate) fn takes_tokens(self) -> bool {
-        self == Agent::Adbc
-    }
 }
 
 #[cfg(test)]
@@ -45,10 +36,10 @@ mod tests {
     #[test]
     fn drivers_are_known_by_how_their_names_begin() {
         for (name, agent) in [
-            ("ADBC Flight SQL Driver v1.13.0 grpc-go/1.79.1", Agent::Adbc),
+            ("ADBC Flight SQL Driver v1.13.0 grpc-go/1.79.1", Agent::Other),
             ("JDBC Flight SQL Driver 19.0.0 grpc-java-netty/1.79.0", Agent::Java),
             ("grpc-java-netty/1.73.0", Agent::Java),
-            ("grpc-c++/1.71.0 ADBC Flight SQL Driver", Agent::Other),
+            ("grpc-c++/1.71.0 grpc-java", Agent::Other),
             ("", Agent::Other),
         ] {
             let mut headers = MetadataMap::new();

@@ -63,17 +63,8 @@ pub(crate) struct Caller {
     pub(crate) since: Option<i64>,
     /// The driver that asks.
     pub(crate) agent: Agent,
-    /// What each of its calls says by a header, so that no token changes it.
-    pub(crate) by_header: ByHeader,
     /// The client's trace, of which the query is to be a part: a `traceparent` header.
     pub(crate) traceparent: Option<String>,
-}
-
-/// Options of a session that a request names itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ByHeader {
-    pub(crate) database: bool,
-    pub(crate) shuffle: bool,
 }
 
 impl Caller {
@@ -87,7 +78,6 @@ impl Caller {
             login: None,
             since: None,
             agent: Agent::Other,
-            by_header: ByHeader::default(),
             traceparent: None,
         }
     }
@@ -157,14 +147,12 @@ impl Sessions {
                 && !value.is_empty()
             {
                 caller.default_database = Some(value.to_owned());
-                caller.by_header.database = true;
                 break;
             }
         }
         if let Some(value) = headers.get(SHUFFLE_HEADER) {
             let mode = value.to_str().unwrap_or_default().trim().parse();
             caller.shuffle = Some(mode.map_err(|e| bad_request(format!("{SHUFFLE_HEADER}: {e}")))?);
-            caller.by_header.shuffle = true;
         }
         if let Some((name, value)) = ENDPOINTS_HEADERS.iter().find_map(|name| Some((name, headers.get(*name)?))) {
             let mode = value.to_str().unwrap_or_default().trim().parse();
@@ -282,11 +270,10 @@ mod tests {
         let same = |found: Caller| Caller { since: None, ..found };
         let plain = headers(&[("authorization", &bearer)]);
         assert_eq!(same(sessions.caller(&plain).unwrap()), caller("vera", "dr1"));
-        let by_header = ByHeader { database: true, shuffle: false };
         let with_schema = headers(&[("authorization", &bearer), ("schema", "dr2")]);
-        assert_eq!(same(sessions.caller(&with_schema).unwrap()), Caller { by_header, ..caller("vera", "dr2") });
+        assert_eq!(same(sessions.caller(&with_schema).unwrap()), caller("vera", "dr2"));
         let with_two = headers(&[("schema", "dr2"), ("x-skyflight-schema", "dr3")]);
-        assert_eq!(sessions.caller(&with_two).unwrap(), Caller { by_header, ..caller("local", "dr3") });
+        assert_eq!(same(sessions.caller(&with_two).unwrap()), caller("local", "dr3"));
     }
 
     #[test]

@@ -152,50 +152,39 @@ pub(crate) async fn set(
     Ok((changed, SetResult { errors }.encode_to_vec()))
 }
 
-/// The caller after a statement that sets an option.
+/// Lets a statement pass that sets an option to what it is.
 ///
 /// Errors: `NotFound` for a database that the caller does not see; `InvalidArgument` for a mode that is none;
-/// `Unimplemented` where the caller's driver would go on with the token it has.
-pub(crate) async fn set_by_statement(
-    caller: &Caller,
-    option: &SetOption,
-    store: &dyn CatalogStore,
-) -> Result<Caller, Status> {
-    let mut changed = caller.clone();
+/// `Unimplemented` for any other change, with the way to make it. A session is nothing but its client's token, and
+/// drivers do not go on with one that comes in the answer to a statement: to say that it is done would be a lie.
+pub(crate) async fn check_set(caller: &Caller, option: &SetOption, store: &dyn CatalogStore) -> Result<(), Status> {
     match option {
         SetOption::Schema(name) => {
             let database = database_of(caller, name, store).await?;
             let absent = || CatalogError::NotFound { what: "database", name: name.clone(), suggestion: None };
-            changed.default_database = Some(database.ok_or_else(|| status_of(&EngineError::Catalog(absent()), None))?);
+            let database = database.ok_or_else(|| status_of(&EngineError::Catalog(absent()), None))?;
+            let current = caller.default_database.as_deref();
+            if current.is_some_and(|current| current.eq_ignore_ascii_case(&database)) {
+                return Ok(());
+            }
+            Err(unsupported(format!(
+                "a statement does not change the database of a session; connect with schema={database} in a JDBC URL, set \
+                 adbc.connection.db_schema (in Python connection.adbc_current_db_schema) to it, send the header \
+                 x-skyflight-schema, or write {database}.table"
+            )))
         }
         SetOption::Shuffle(mode) => {
-            let parsed = mode.parse::<ShuffleMode>();
-            changed.shuffle = Some(parsed.map_err(|error| bad_request(format!("shuffle: {error}")))?);
+            let mode = mode.parse::<ShuffleMode>().map_err(|error| bad_request(format!("shuffle: {error}")))?;
+            if caller.shuffle == Some(mode) {
+                return Ok(());
+            }
+            Err(unsupported(format!(
+                "a statement does not change the options of a session; send the header x-skyflight-shuffle: {0}, or set the \
+                 session option shuffle to {0}",
+                mode.name()
+            )))
         }
     }
-    let (named, header) = match option {
-        SetOption::Schema(_) => (caller.by_header.database, "its database"),
-        SetOption::Shuffle(_) => (caller.by_header.shuffle, "x-skyflight-shuffle"),
-    };
-    // To answer that it is done would be a lie where the next statement does not know of it.
-    if changed == *caller || caller.agent.takes_tokens() && !named {
-        return Ok(changed);
-    }
-    if named {
-        return Err(bad_request(format!(
-            "each call of this connection names {header} in a header, which comes before; leave the header out, or set it"
-        )));
-    }
-    Err(unsupported(match option {
-        SetOption::Schema(name) => format!(
-            "this driver keeps the database with which its connection was opened; open one with it (schema={name} in a \
-             JDBC URL, elsewhere the header x-skyflight-schema or the session option schema), or write {name}.table"
-        ),
-        SetOption::Shuffle(mode) => format!(
-            "this driver keeps the options with which its connection was opened; send the header x-skyflight-shuffle: \
-             {mode}, or set the session option shuffle"
-        ),
-    }))
 }
 
 /// The database that a caller means by a name, in its declared case; `None` where the caller sees none.
@@ -242,7 +231,6 @@ mod tests {
     use skyflight_catalog::SqliteStore;
 
     use super::*;
-    use crate::session::{Agent, ByHeader};
 
     fn request(pairs: &[(&str, OptionValue)]) -> Vec<u8> {
         let session_options = pairs
@@ -296,37 +284,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_statement_sets_what_the_driver_will_know_of() {
+    async fn a_statement_that_would_change_a_session_says_how_to() {
         let store = SqliteStore::in_memory().await.unwrap();
         store.create_database("Dr1", None).await.unwrap();
         store.create_database("user_ada", None).await.unwrap();
         let schema = |name: &str| SetOption::Schema(name.into());
-        let adbc = Caller { agent: Agent::Adbc, ..Caller::of("vera".into()) };
-        let changed = set_by_statement(&adbc, &schema("dr1"), &store).await.unwrap();
-        assert_eq!(changed, Caller { default_database: Some("Dr1".into()), ..adbc.clone() });
-        let changed = set_by_statement(&changed, &SetOption::Shuffle("Never".into()), &store).await.unwrap();
-        assert_eq!((changed.shuffle, changed.default_database.as_deref()), (Some(ShuffleMode::Never), Some("Dr1")));
-        for (option, code) in [
-            (schema("dr2"), tonic::Code::NotFound),
-            (schema("user_ada"), tonic::Code::NotFound),
-            (SetOption::Shuffle("sometimes".into()), tonic::Code::InvalidArgument),
-        ] {
-            assert_eq!(set_by_statement(&adbc, &option, &store).await.unwrap_err().code(), code, "{option:?}");
+        let shuffle = |mode: &str| SetOption::Shuffle(mode.into());
+        let caller = Caller {
+            default_database: Some("dr1".into()),
+            shuffle: Some(ShuffleMode::Never),
+            ..Caller::of("vera".into())
+        };
+        for option in [schema("DR1"), shuffle("Never")] {
+            assert!(check_set(&caller, &option, &store).await.is_ok(), "{option:?}");
         }
-        let named = Caller { by_header: ByHeader { database: true, shuffle: false }, ..adbc.clone() };
-        let refused = set_by_statement(&named, &schema("dr1"), &store).await.unwrap_err();
-        assert!(
-            refused.code() == tonic::Code::InvalidArgument && refused.message().contains("in a header"),
-            "{refused}"
-        );
-        assert!(set_by_statement(&named, &SetOption::Shuffle("auto".into()), &store).await.is_ok());
-        // Whoever keeps another token is told where to choose, unless nothing changes.
-        for agent in [Agent::Java, Agent::Other] {
-            let caller = Caller { agent, default_database: Some("Dr1".into()), ..Caller::of("vera".into()) };
-            assert_eq!(set_by_statement(&caller, &schema("DR1"), &store).await.unwrap(), caller);
-            let refused = set_by_statement(&caller, &schema("mydb"), &store).await.unwrap_err();
-            assert_eq!(refused.code(), tonic::Code::Unimplemented);
-            assert!(refused.message().contains("x-skyflight-schema") && refused.message().contains("mydb.table"));
+        for (option, code, said) in [
+            (schema("mydb"), tonic::Code::Unimplemented, "mydb.table"),
+            (schema("dr2"), tonic::Code::NotFound, "dr2"),
+            (schema("user_ada"), tonic::Code::NotFound, "user_ada"),
+            (shuffle("auto"), tonic::Code::Unimplemented, "x-skyflight-shuffle: auto"),
+            (shuffle("sometimes"), tonic::Code::InvalidArgument, "shuffle"),
+        ] {
+            let refused = check_set(&caller, &option, &store).await.unwrap_err();
+            assert_eq!(refused.code(), code, "{option:?}");
+            assert!(refused.message().contains(said), "{refused}");
         }
     }
 

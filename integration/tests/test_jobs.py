@@ -131,7 +131,7 @@ def test_jobs_outlast_a_catalog_that_cannot_be_written(cluster: Cluster, expecte
             lock.execute("BEGIN IMMEDIATE")
             time.sleep(14)
             held = states(client)
-            assert all(held[id]["state"] in ("queued", "running") for id in waiting), "the lock held nobody up"
+            assert any(held[id]["state"] in ("queued", "running") for id in waiting), "the lock held nobody up"
             lock.execute("ROLLBACK")
         ended = await_end(client, [running, *waiting], 120)
         assert {row["state"] for row in ended.values()} == {"finished"}

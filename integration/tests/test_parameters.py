@@ -113,6 +113,7 @@ def test_use_says_how_to_choose_a_database(sky: Cluster) -> None:
             with pytest.raises(adbc_driver_manager.Error, match=said):
                 cursor.execute(statement)
         connection.adbc_current_db_schema = "hip_h"
+        connection.adbc_get_info()
         cursor.execute("use skyflight.HIP_H")
         assert cursor.fetchall() == [], "so it is"
         cursor.execute("SELECT count(*) FROM hipparcos2")

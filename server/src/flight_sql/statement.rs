@@ -207,8 +207,9 @@ impl Statements {
     }
 
     /// The rows a ticket promises, on the snapshots it names, as the user it was made for: whoever
-    /// has a ticket may redeem it, and `asker` only gives its trace. The plan made when it was announced is used where it still waits here;
-    /// otherwise the statement is planned again. What came of a statement that is no query is in its ticket.
+    /// has a ticket may redeem it, and `asker` only gives its trace. The plan made when it was announced is
+    /// used where it still waits here; otherwise the statement is planned again. What came of a statement that
+    /// is no query is in its ticket.
     ///
     /// Errors: `Unauthenticated` for a ticket that is altered, expired or of another kind;
     /// `FailedPrecondition` when the statement no longer gives the promised schema; those of planning.

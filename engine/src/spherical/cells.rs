@@ -267,7 +267,7 @@ mod tests {
         let cells = Cells::new(100.0 / 3600.0);
         let mut around = Vec::new();
         for step in 0..1_000 {
-            let (ra, dec) = (f64::from(step) * 137.508 % 360.0, f64::from(step % 170) - 85.0);
+            let (ra, dec) = (f64::from(step) * 137.508 % 360.0, f64::from(step) * 61.803 % 170.0 - 85.0);
             cells.around(&Place { ra, dec, radius: 0.0 }, &mut around);
         }
         assert!((1_000..1_400).contains(&around.len()), "{} copies", around.len());

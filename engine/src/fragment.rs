@@ -264,7 +264,7 @@ fn bind(
         .with_enable_page_index(true)
         .with_bloom_filter_on_read(true);
     if let Some(predicate) = &scan.predicate {
-        source = source.with_predicate(Arc::clone(predicate));
+        source = source.with_predicate(Arc::clone(predicate)).with_pushdown_filters(scan.picks_rows);
     }
     let files = files.iter().map(partitioned).collect::<PlanResult<Vec<_>>>()?;
     let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))

@@ -11,8 +11,9 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvide
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, DFSchema, Statistics};
 use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::utils::{conjunction, disjunction};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use skyflight_catalog::{
@@ -33,6 +34,9 @@ use crate::system::{SYSTEM, SystemDatabase};
 
 /// More ranges than this cost more per file than the pages they leave out.
 const CELL_RANGES: usize = 8;
+
+/// More ids than this are looked for in the rows of whole pages.
+const PICKED_IDS: usize = 64;
 
 /// A snapshot arranged for planning: built once, shared by every query on it.
 #[derive(Debug)]
@@ -371,7 +375,9 @@ impl SkyTable {
     ) -> PlanResult<ChunkScan> {
         let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
         let prunable = prunable(filters, &self.schema, &|column| !self.bounds.has_no_nan(column));
-        let conditions = prunable.into_iter().chain(self.cell_condition(filters, &df_schema));
+        let (ids, others): (Vec<Expr>, Vec<Expr>) = prunable.into_iter().partition(|filter| self.names_ids(filter));
+        let picks_rows = !ids.is_empty();
+        let conditions = ids.into_iter().chain(others).chain(self.cell_condition(filters, &df_schema));
         let predicate =
             conjunction(conditions).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
         Ok(ChunkScan {
@@ -383,8 +389,33 @@ impl SkyTable {
             table_schema: Arc::clone(&self.schema),
             projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
             predicate,
+            picks_rows,
             limit,
         })
+    }
+
+    /// True of a condition that an id is one of a few.
+    fn names_ids(&self, condition: &Expr) -> bool {
+        let Table { id_column, director_key, second_director_key, .. } = &self.table;
+        let ids = [id_column, director_key, second_director_key];
+        let is_id = |expr: &Expr| match expr {
+            Expr::Column(column) => ids.into_iter().flatten().any(|id| *id == column.name),
+            _ => false,
+        };
+        let is_value = |expr: &Expr| matches!(expr, Expr::Literal(..));
+        match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+                (is_id(left) && is_value(right)) || (is_value(left) && is_id(right))
+            }
+            Expr::InList(InList { expr, list, negated: false }) => {
+                is_id(expr) && list.len() <= PICKED_IDS && list.iter().all(is_value)
+            }
+            // The optimizer writes a short list so.
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+                self.names_ids(left) && self.names_ids(right)
+            }
+            _ => false,
+        }
     }
 
     /// What is known of the rows that a scan of some chunks reads, column by column of `schema`, which is

@@ -1,18 +1,21 @@
 //! Bounds what the planner makes of a statement by writing parts of it twice.
 //!
 //! The optimizer turns `x BETWEEN a AND b` into two comparisons of x, `coalesce(x, y)` into a CASE
-//! over x, plans subqueries of subqueries again, and puts a WITH entry wherever it is named. Each is
-//! harmless alone and doubles at every level of nesting: 25 levels of BETWEEN plan for an hour.
+//! over x, plans subqueries of subqueries again, and puts a WITH entry wherever it is named; what
+//! [`crate::repair`] writes out for it holds parts several times, too. Each is harmless alone and doubles at every
+//! level of nesting: 25 levels of BETWEEN plan for an hour.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, GroupByExpr, ObjectName, ObjectNamePart, Query, Select, TableFactor, Visit, Visitor,
+    BinaryOperator, Expr, Function, GroupByExpr, ObjectName, ObjectNamePart, Query, Select, TableFactor, Visit,
+    Visitor, visit_expressions,
 };
 
 use super::SqlLimits;
 use crate::error::EngineError;
+use crate::repair::ROWS_COMPARED;
 
 /// Expressions that may be added by writing others twice.
 const COPIES_LIMIT: u64 = 20_000;
@@ -101,14 +104,14 @@ impl Visitor for Expander<'_> {
     fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<EngineError> {
         let below = self.nodes.pop().unwrap_or_default();
         let own = u64::from(!matches!(expr, Expr::Value(_)));
-        let written_again = if is_written_twice(expr) { below } else { 0 };
+        let written_again = copies(expr, below);
         self.copies = self.copies.saturating_add(written_again);
         if let Some(parent) = self.nodes.last_mut() {
             *parent = parent.saturating_add(below).saturating_add(written_again).saturating_add(own);
         }
         if self.copies > COPIES_LIMIT {
             return ControlFlow::Break(EngineError::TooLarge(
-                "subqueries, BETWEEN, IS DISTINCT FROM or coalesce are nested too deeply in each other; \
+                "subqueries, BETWEEN, IS DISTINCT FROM, coalesce or rows such as (a, b) are nested too deeply in each other; \
                  name the inner parts in subqueries of FROM"
                     .to_owned(),
             ));
@@ -142,21 +145,53 @@ impl Expander<'_> {
     }
 }
 
-/// What the optimizer, as measured, plans more than once.
-fn is_written_twice(expr: &Expr) -> bool {
+/// How much is added to an expression with `below` others in it: by the optimizer, as measured, and by what
+/// [`crate::repair`] writes out.
+fn copies(expr: &Expr, below: u64) -> u64 {
     match expr {
         Expr::Between { .. }
         | Expr::IsDistinctFrom(..)
         | Expr::IsNotDistinctFrom(..)
         | Expr::Subquery(_)
-        | Expr::Exists { .. }
-        | Expr::InSubquery { .. } => true,
-        Expr::Case { operand, .. } => operand.is_some(),
-        Expr::Function(Function { name, .. }) => name.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|name| {
-            ["coalesce", "nvl", "ifnull", "nvl2", "nullif"].iter().any(|twice| name.value.eq_ignore_ascii_case(twice))
-        }),
-        _ => false,
+        | Expr::Exists { .. } => below,
+        // Three sub-queries where NULL is told from false.
+        Expr::InSubquery { .. } => below.saturating_mul(2),
+        Expr::InList { expr: row, list, .. } if is_row(row) => {
+            let row = below.saturating_sub(weight(list));
+            // A long list becomes a table, and each value of the row is compared with its column.
+            let times = if list.len() <= ROWS_COMPARED { list.len() as u64 } else { 4 };
+            row.saturating_mul(times)
+        }
+        Expr::BinaryOp { left, op, right } if is_row(left) && is_row(right) => match op {
+            BinaryOperator::Eq | BinaryOperator::NotEq => 0,
+            _ => below,
+        },
+        Expr::Case { operand: Some(_), .. } => below,
+        Expr::Function(Function { name, .. }) if is_written_twice(name) => below,
+        _ => 0,
     }
+}
+
+fn is_row(expr: &Expr) -> bool {
+    matches!(expr, Expr::Tuple(_))
+}
+
+fn is_written_twice(function: &ObjectName) -> bool {
+    function.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|name| {
+        ["coalesce", "nvl", "ifnull", "nvl2", "nullif"].iter().any(|twice| name.value.eq_ignore_ascii_case(twice))
+    })
+}
+
+/// What expressions weigh that are written once.
+fn weight(exprs: &[Expr]) -> u64 {
+    let mut weight = 0;
+    for expr in exprs {
+        let _ = visit_expressions(expr, |expr| {
+            weight += u64::from(!matches!(expr, Expr::Value(_)));
+            ControlFlow::<()>::Continue(())
+        });
+    }
+    weight
 }
 
 fn groupings_of(item: &Expr) -> u64 {

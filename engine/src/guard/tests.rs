@@ -37,6 +37,12 @@ fn too_large(sql: String) {
 }
 
 #[track_caller]
+fn passes(sql: &str) {
+    let short: String = sql.chars().take(60).collect();
+    assert!(parse_guarded(sql, &SqlLimits::default()).is_ok(), "{short}");
+}
+
+#[track_caller]
 fn refused(sql: &str, expect: &str) {
     match error_of(sql.to_owned()) {
         EngineError::Refused(message) => assert!(message.contains(expect), "{sql}: {message}"),
@@ -189,6 +195,15 @@ fn what_doubles_at_every_level_is_stopped() {
     too_large(format!("SELECT {}x{}", "(".repeat(40), " BETWEEN 1 AND 2)::int".repeat(40)));
     too_large(format!("SELECT {}x{}", "(".repeat(40), " IS DISTINCT FROM 1)::int".repeat(40)));
     too_large(format!("SELECT {}x{}", "coalesce(".repeat(40), ",x)".repeat(40)));
+    // Rows are written out value by value, each of a list with the whole row beside it.
+    let listed = format!(", 1) IN ({})", vec!["(1, 2)"; 100].join(", "));
+    too_large(format!("SELECT {}x{}", "(".repeat(5), listed.repeat(5)));
+    too_large(format!("SELECT {}x{}", "(".repeat(20), ", 1) < (1, 2)".repeat(20)));
+    too_large(format!("SELECT {}1{}", "NULL IN (SELECT ".repeat(14), ")".repeat(14)));
+    let many: Vec<String> = (0..5_000).map(|i| format!("(-{i}, CAST('{i}' AS INT))")).collect();
+    passes(&format!("SELECT (x, y) IN ({}) FROM t", many.join(", ")));
+    passes(&format!("SELECT (x, y) IN ({}) FROM t", many[..100].join(", ")));
+    passes(&format!("SELECT {}1{}", "x IN (SELECT ".repeat(5), ")".repeat(5)));
     let with: Vec<String> =
         (1..40).map(|i| format!("t{i} AS (SELECT a.x FROM t{} a JOIN t{} b ON a.x = b.x)", i - 1, i - 1)).collect();
     too_large(format!("WITH t0 AS (SELECT 1 AS x), {} SELECT * FROM t39", with.join(", ")));

@@ -85,6 +85,8 @@ struct ScanMessage {
     predicate: Option<PhysicalExprNode>,
     #[prost(uint64, optional, tag = "8")]
     limit: Option<u64>,
+    #[prost(bool, tag = "9")]
+    picks_rows: bool,
 }
 
 /// A spherical join on the wire; its inputs travel as its children.
@@ -283,6 +285,7 @@ impl Writer<'_> {
             projection: scan.projection.iter().map(|i| *i as u32).collect(),
             predicate: scan.predicate.as_ref().map(|p| self.expr(p)).transpose()?.flatten(),
             limit: scan.limit.map(|n| n as u64),
+            picks_rows: scan.picks_rows,
         })
     }
 
@@ -373,6 +376,7 @@ impl Reader<'_> {
             table_schema: Arc::new(schema),
             projection: message.projection.iter().map(|i| *i as usize).collect(),
             predicate,
+            picks_rows: message.picks_rows,
             limit: message.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         })
     }

@@ -38,6 +38,8 @@ pub(crate) struct ChunkScan {
     /// A condition over `table_schema` that may be used to skip row groups and pages. Rows that
     /// fail it may still come out: the filter above decides.
     pub(crate) predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// The condition names single ids first: rows that fail it are dropped before their other columns are read.
+    pub(crate) picks_rows: bool,
     /// Rows after which the rest is not wanted.
     pub(crate) limit: Option<usize>,
 }
@@ -90,7 +92,8 @@ impl DisplayAs for ChunkScanExec {
         }
         write!(f, ", columns=[{}]", columns.join(", "))?;
         if let Some(predicate) = &self.scan.predicate {
-            write!(f, ", prune={predicate}")?;
+            let used = if self.scan.picks_rows { "pick" } else { "prune" };
+            write!(f, ", {used}={predicate}")?;
         }
         if let Some(limit) = self.scan.limit {
             write!(f, ", limit={limit}")?;

@@ -3,6 +3,7 @@
 //! Each file here names a fault seen in DataFusion 55.2, or a form of SQL that it does not plan, and goes
 //! away with it; `integration`'s random queries find the fault again where it is not mended.
 
+mod each;
 mod empty_union;
 mod exists_value;
 mod in_subquery;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
 
+use each::WindowsOfEachRule;
 use empty_union::KeepNames;
 use exists_value::JoinForValue;
 use in_subquery::InSubqueryRule;
@@ -26,7 +28,7 @@ use offset::OffsetRule;
 use push_down::KeepAboveTotals;
 use recursive::RecursiveRule;
 use set_comparison::SetComparisonRule;
-pub(crate) use syntax::write_out;
+pub(crate) use syntax::{ROWS_COMPARED, write_out};
 use window_keys::WindowKeysRule;
 
 /// What is done to a plan once its types are known.
@@ -35,6 +37,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(RecursiveRule),
         Arc::new(OffsetRule),
         Arc::new(MultisetRule),
+        Arc::new(WindowsOfEachRule),
         Arc::new(InSubqueryRule),
         Arc::new(SetComparisonRule),
         Arc::new(WindowKeysRule),

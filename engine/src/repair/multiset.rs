@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{NullEquality, Result};
 use datafusion::config::ConfigOptions;
@@ -24,8 +25,9 @@ impl AnalyzerRule for MultisetRule {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let names = AliasGenerator::new();
         plan.transform_up_with_subqueries(|plan| match plan {
-            LogicalPlan::Join(join) if keeps_copies(&join) => counted(join).map(Transformed::yes),
+            LogicalPlan::Join(join) if keeps_copies(&join) => counted(join, &names).map(Transformed::yes),
             other => Ok(Transformed::no(other)),
         })
         .data()
@@ -41,13 +43,14 @@ fn keeps_copies(join: &Join) -> bool {
         && !matches!(join.left.as_ref(), LogicalPlan::Distinct(Distinct::All(_)))
 }
 
-fn counted(join: Join) -> Result<LogicalPlan> {
+fn counted(join: Join, names: &AliasGenerator) -> Result<LogicalPlan> {
     let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = join.on.into_iter().unzip();
     let columns = join.left.schema().columns();
-    let left = numbered(&join.left, &left_keys, "copy_left")?;
-    let right = numbered(&join.right, &right_keys, "copy_right")?;
+    let (left_copy, right_copy) = (names.next("copy_of_left"), names.next("copy_of_right"));
+    let left = numbered(&join.left, &left_keys, &left_copy)?;
+    let right = numbered(&join.right, &right_keys, &right_copy)?;
     let mut on: Vec<(Expr, Expr)> = left_keys.into_iter().zip(right_keys).collect();
-    on.push((ident("copy_left"), ident("copy_right")));
+    on.push((ident(left_copy), ident(right_copy)));
     let join = Join::try_new(
         Arc::new(left),
         Arc::new(right),

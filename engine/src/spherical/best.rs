@@ -1,7 +1,8 @@
 //! Only the best partners of each row: the nearest, or whatever comes first in an order.
 //!
 //! The probing side is the one whose rows have few partners left: the pairs of one of its rows come
-//! one after the other, so that no more than the best of one row are held at a time.
+//! one after the other, so that no more than the best of one row are held at a time. What comes out is at least
+//! the best; whatever numbers the pairs stays above and finds them among a few more.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,6 +14,9 @@ use datafusion::common::Result;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 
 use super::pairs::{Pairs, Rows};
+
+/// More partners of one row than this, by ties or by so many being wanted, are not held: they go on unchosen.
+const HELD_PAIRS: usize = 1 << 16;
 
 /// Which of several rows that are equal in order are among the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,7 +89,9 @@ impl Choosing {
             first(&keys, range, best, &mut order, &mut kept);
         }
         pairs.keep(&kept);
-        if let Some(goes_on) = goes_on {
+        if let Some(goes_on) = goes_on
+            && pairs.last_with(goes_on) <= HELD_PAIRS
+        {
             self.held = pairs.split_off(goes_on);
         }
         Ok(())

@@ -30,6 +30,9 @@ use super::arranged::Arranged;
 use super::best::Best;
 use super::probe::Probing;
 
+/// A side of which few pairs are wanted is arranged where the other has more than so many times its rows.
+const MUCH_SMALLER: usize = 64;
+
 /// The place of a side's rows, and what each adds to the radius; all in degrees, as Float64.
 #[derive(Debug, Clone)]
 pub(crate) struct PlaceExprs {
@@ -189,18 +192,21 @@ impl SphericalJoinExec {
     }
 
     /// A join that arranges the other side, where that is known to have fewer rows. Where only the first pairs
-    /// of each row of a side are wanted, that side stays the probing one.
+    /// of each row of a side are wanted, that side stays the probing one, unless it is so much smaller that holding
+    /// the other costs more than pairs that nobody wants.
     pub(crate) fn with_smaller_side_arranged(&self) -> Result<Option<Self>> {
         let rows = |side: &Arc<dyn ExecutionPlan>| -> Result<Option<usize>> {
             let known = StatisticsContext::new().compute(side.as_ref(), &StatisticsArgs::new())?;
             Ok(known.num_rows.get_value().copied())
         };
         let (arranged, probing) = self.sides();
-        let fewer = matches!((rows(arranged)?, rows(probing)?), (Some(arranged), Some(probing)) if probing < arranged);
-        if !fewer || self.spec.best.is_some() {
+        let times = if self.spec.best.is_some() { MUCH_SMALLER } else { 1 };
+        let fewer = |arranged, probing: usize| probing.saturating_mul(times) < arranged;
+        if !matches!((rows(arranged)?, rows(probing)?), (Some(arranged), Some(probing)) if fewer(arranged, probing)) {
             return Ok(None);
         }
-        let spec = SphericalJoinSpec { arranged: self.spec.arranged.negate(), ..self.spec.as_ref().clone() };
+        let arranged = self.spec.arranged.negate();
+        let spec = SphericalJoinSpec { arranged, best: None, ..self.spec.as_ref().clone() };
         let one: Arc<dyn ExecutionPlan> = match probing.output_partitioning().partition_count() {
             1 => Arc::clone(probing),
             _ => Arc::new(CoalescePartitionsExec::new(Arc::clone(probing))),

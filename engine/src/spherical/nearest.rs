@@ -25,6 +25,9 @@ use super::node::SphericalJoin;
 use crate::functions::constant_number;
 use crate::tables::contains_subquery;
 
+/// Of more partners than this nothing is gained by holding the first ones.
+const MOST_WANTED: usize = 4_096;
+
 /// The only pairs of a join that anything above it looks at: of each row of a side the first in an
 /// order. More may come out, and do where chunks or partitions divide the other side.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +75,7 @@ pub(crate) fn want_nearest(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn of_filter(filter: &Filter) -> Result<Option<LogicalPlan>> {
     for conjunct in split_conjunction(&filter.predicate) {
         if let Some((number, most)) = limited_number(conjunct)
+            && most <= MOST_WANTED
             && let Some(input) = numbered(&filter.input, number.clone(), most)?
         {
             return Ok(Some(input));

@@ -60,6 +60,11 @@ impl Pairs {
         self.probing.splice(0..0, std::iter::repeat_n(probing, count));
     }
 
+    /// How many of the last pairs are of a probing row.
+    pub(super) fn last_with(&self, probing: u32) -> usize {
+        self.len() - self.probing.partition_point(|row| *row < probing)
+    }
+
     /// Takes away the pairs of a probing row, which are the last, and gives its partners.
     pub(super) fn split_off(&mut self, probing: u32) -> Vec<u32> {
         let others = self.probing.partition_point(|row| *row < probing);

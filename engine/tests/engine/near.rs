@@ -336,6 +336,33 @@ async fn the_first_partners_of_each_row_are_those_among_all() {
     }
 }
 
+/// Where few rows look for partners among very many, the few are arranged, though more pairs then come out; and of
+/// very many partners none is held back.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_rows_with_many_partners() {
+    let house = House::build(schemes().remove(0)).await;
+    let number =
+        r#"row_number() over (partition by a."starId" order by separation(a.ra, a.dec, b.ra, b.dec), b."objectId")"#;
+    let near = |few: &str, deg: f64, most: usize| {
+        format!(
+            r#"select "starId", "objectId", n from (select a."starId", b."objectId", {number} as n from {few} a
+               join object b on separation(a.ra, a.dec, b.ra, b.dec) < {deg}) x where n <= {most}"#
+        )
+    };
+    for (sql, told) in [
+        (near(r#"(select * from star where "starId" < 3)"#, 20.0, 2), false),
+        (near("star", 20.0, 2), true),
+        (near("star", 20.0, 100_000), false),
+    ] {
+        let expected = house.ask_plain(&sql).await;
+        assert!(!expected.is_empty(), "{sql}");
+        assert_eq!(house.ask(&sql).await.unwrap(), expected, "{sql}");
+        let plan = house.ask(&format!("explain {sql}")).await.unwrap().join("\n");
+        assert_eq!(plan.contains("arranged=right, of each left row the first"), told, "{sql}\n{plan}");
+        assert_eq!(plan.contains("arranged=left, condition"), !told, "{sql}\n{plan}");
+    }
+}
+
 /// The side with fewer rows is arranged, whatever the join, also where one side brings its overlap.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_smaller_side_is_arranged() {

@@ -168,3 +168,95 @@ async fn a_condition_without_columns_takes_a_grand_total_away() {
     )
     .await;
 }
+
+/// Rows for a query around and for the one within.
+const T: &str = "(VALUES (1, 10), (2, 20), (3, 30), (NULL, 40)) AS a (k, x)";
+const U: &str =
+    "(VALUES (1, 5, 'p'), (1, 7, 'q'), (1, 6, 'p'), (2, 9, 'r'), (2, 8, 'r'), (NULL, 1, 'p')) AS u (k, y, s)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_and_windows_of_a_correlated_query_are_of_each_outer_row() {
+    let house = House::build(schemes().remove(0)).await;
+    let questions: &[(&str, &[&str])] = &[
+        (
+            "SELECT x, (SELECT max(y) FROM (SELECT y FROM {u} WHERE u.k = a.k ORDER BY y DESC OFFSET 1) v) AS m FROM {t}",
+            &["10|6", "20|8", "30|NULL", "40|NULL"],
+        ),
+        ("SELECT x FROM {t} WHERE EXISTS (SELECT 1 FROM {u} WHERE u.k = a.k ORDER BY u.y OFFSET 2)", &["10"]),
+        ("SELECT x FROM {t} WHERE EXISTS (SELECT 1 FROM {u} WHERE u.k = a.k OFFSET 1)", &["10", "20"]),
+        ("SELECT x FROM {t} WHERE EXISTS (SELECT 1 FROM {u} WHERE u.k = a.k LIMIT 1)", &["10", "20"]),
+        (
+            "SELECT x FROM {t} WHERE NOT EXISTS (SELECT 1 FROM {u} WHERE u.k = a.k LIMIT 1 OFFSET 2)",
+            &["20", "30", "40"],
+        ),
+        (
+            "SELECT x, (SELECT y FROM {u} WHERE u.k = a.k ORDER BY y DESC LIMIT 1) AS m FROM {t}",
+            &["10|7", "20|9", "30|NULL", "40|NULL"],
+        ),
+        (
+            "SELECT x, (SELECT s || 'x' FROM {u} WHERE a.k = u.k AND u.y > 5 ORDER BY y LIMIT 1 OFFSET 1) AS m FROM {t}",
+            &["10|qx", "20|rx", "30|NULL", "40|NULL"],
+        ),
+        (
+            "SELECT x, (SELECT max(y) FROM {u} WHERE u.k = a.k LIMIT 1) AS m FROM {t}",
+            &["10|7", "20|9", "30|NULL", "40|NULL"],
+        ),
+        ("SELECT x FROM {t} WHERE 5 IN (SELECT y FROM {u} WHERE u.k = a.k ORDER BY y DESC LIMIT 2)", &[]),
+        ("SELECT x FROM {t} WHERE 7 IN (SELECT y FROM {u} WHERE u.k = a.k ORDER BY y DESC LIMIT 2)", &["10"]),
+        (
+            "SELECT x, v.y FROM {t}, LATERAL (SELECT y FROM {u} WHERE u.k = a.k ORDER BY y DESC LIMIT 2) v",
+            &["10|6", "10|7", "20|8", "20|9"],
+        ),
+        (
+            "SELECT x, v.y FROM {t} LEFT JOIN LATERAL (SELECT y FROM {u} WHERE u.k = a.k ORDER BY y LIMIT 1) v ON true",
+            &["10|5", "20|8", "30|NULL", "40|NULL"],
+        ),
+        (
+            "SELECT x, (SELECT sum(y) FROM (SELECT y, row_number() OVER (ORDER BY y) AS n FROM {u} WHERE u.k = a.k) v WHERE n > 1) AS m FROM {t}",
+            &["10|13", "20|9", "30|NULL", "40|NULL"],
+        ),
+        (
+            "SELECT x, (SELECT max(c) FROM (SELECT count(*) OVER () AS c FROM {u} WHERE u.k = a.k) v) AS m FROM {t}",
+            &["10|3", "20|2", "30|NULL", "40|NULL"],
+        ),
+        (
+            "SELECT x FROM {t} WHERE EXISTS (SELECT s FROM {u} WHERE u.k = a.k EXCEPT ALL SELECT * FROM (VALUES ('p'), ('q'), ('r')) w)",
+            &["10", "20"],
+        ),
+        (
+            "SELECT x, (SELECT s FROM (SELECT s, count(*) AS n FROM {u} WHERE u.k = a.k GROUP BY s) g ORDER BY n DESC LIMIT 1) AS m FROM {t}",
+            &["10|p", "20|r", "30|NULL", "40|NULL"],
+        ),
+        (
+            "SELECT x, (SELECT count(*) FROM (SELECT DISTINCT s FROM {u} WHERE u.k = a.k ORDER BY s LIMIT 5) d) AS m FROM {t}",
+            &["10|2", "20|1", "30|0", "40|0"],
+        ),
+        (
+            "SELECT x, (SELECT max(u.y) FROM {u} JOIN (VALUES ('p', 1), ('q', 2)) w (s, z) ON u.s = w.s WHERE u.k = a.k AND z < 2) AS m FROM {t}",
+            &["10|6", "20|NULL", "30|NULL", "40|NULL"],
+        ),
+        (
+            "SELECT x, (SELECT y FROM {u} JOIN (VALUES ('p', 1), ('q', 2)) w (s, z) ON u.s = w.s WHERE u.k = a.k ORDER BY z DESC, y LIMIT 1) AS m FROM {t}",
+            &["10|7", "20|NULL", "30|NULL", "40|NULL"],
+        ),
+        ("SELECT copy_left FROM (VALUES (1), (1), (2)) t (copy_left) INTERSECT ALL VALUES (1), (1), (3)", &["1", "1"]),
+    ];
+    for (sql, expected) in questions {
+        check(&house, &sql.replace("{t}", T).replace("{u}", U), expected).await;
+    }
+    // What is compared in another way cannot be told apart beforehand.
+    for sql in [
+        "SELECT x, (SELECT y FROM {u} WHERE u.k < a.k ORDER BY y LIMIT 1) FROM {t}",
+        "SELECT x FROM {t} WHERE EXISTS (SELECT 1 FROM {u} WHERE u.k <> a.k OFFSET 1)",
+        "SELECT x, (SELECT max(n) FROM (SELECT row_number() OVER () AS n FROM {u} WHERE u.k > a.k) v) FROM {t}",
+    ] {
+        let error = house.ask(&sql.replace("{t}", T).replace("{u}", U)).await.unwrap_err().to_string();
+        assert!(error.contains("inner.id = outer.id"), "{sql}: {error}");
+    }
+    // On tables, against the same written as a join.
+    let latest = "SELECT o.\"objectId\", (SELECT s.mag FROM source s WHERE s.\"objectId\" = o.\"objectId\" \
+                  ORDER BY s.mag DESC NULLS LAST LIMIT 1) AS m FROM object o";
+    let written = "SELECT o.\"objectId\", m FROM object o LEFT JOIN (SELECT \"objectId\", max(mag) AS m FROM source \
+                   GROUP BY \"objectId\") s ON s.\"objectId\" = o.\"objectId\"";
+    assert_eq!(house.ask(latest).await.unwrap(), house.ask(written).await.unwrap());
+}

@@ -10,6 +10,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Query, Select, VisitMut, VisitorMut, visit_expressions};
 
 use crate::error::{EngineError, Result};
+pub(crate) use rows::ROWS_COMPARED;
 
 /// Writes FETCH FIRST and TOP as LIMIT, and comparisons of rows as those of their values.
 ///

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use crate::error::{EngineError, Result};
 
 /// More listed rows than this become a table, because every one is a term of a condition.
-const ROWS_COMPARED: usize = 100;
+pub(crate) const ROWS_COMPARED: usize = 100;
 
 /// Writes out what compares rows in a condition of which only the truth counts, as in WHERE.
 pub(super) fn write_out_condition(condition: &mut Expr) -> Result<()> {

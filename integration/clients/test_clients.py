@@ -284,7 +284,7 @@ def test_large_from_workers(cluster: Cluster, client: Client, place: Place) -> N
 def assert_from_workers(cluster: Cluster, sql: str) -> None:
     """The query was asked once and handed out, and none of its endpoints was served by the coordinator."""
     deadline = time.monotonic() + 10
-    while not (records := cluster.records("SELECT id, state FROM queries WHERE sql = ?", sql)) and time.monotonic() < deadline:
+    while not (records := cluster.records("SELECT id, state FROM queries WHERE sql_text = ?", sql)) and time.monotonic() < deadline:
         time.sleep(0.05)
     [(query_id, state)] = records
     assert state == "direct"

@@ -93,7 +93,7 @@ def test_rows_straight_from_workers(secure: Cluster, authority: bytes) -> None:
         sql = f"SELECT id, kind FROM dr1.stars WHERE id >= 0 -- {known}"
         rows = counted(secure, sql, **direct, **(certificate if known else {}))
         assert sorted(rows) == [(i, i % 7) for i in range(ROWS)]
-        [(query_id,)] = secure.records("SELECT id FROM queries WHERE sql = ? AND state = 'direct'", sql)
+        [(query_id,)] = secure.records("SELECT id FROM queries WHERE sql_text = ? AND state = 'direct'", sql)
         log = secure.coordinator.stderr.read_text(errors="replace").splitlines()
         closed = sum(query_id in line and "query closed" in line for line in log)
         assert closed == 1 if known else closed > 1, f"{closed} times served by the coordinator"

@@ -32,6 +32,9 @@ use crate::tables::{SkyTable, contains_subquery};
 /// More rows than this are not read ahead.
 const SMALL_ROWS: u64 = 100_000;
 
+/// A large side has so many times the rows: asking a side that is about as large costs what it saves.
+const TIMES_LARGER: u64 = 4;
+
 /// More ids than this are in nearly every chunk.
 const MOST_IDS: usize = 20_000;
 
@@ -254,7 +257,7 @@ async fn ids_of(state: &SessionState, found: &Narrowing) -> Result<Option<Vec<Sc
         .build()?;
     let ids = state.optimizer().optimize(ids, state, |_, _| {})?;
     let (_, plan) = planned(state, ids).await?;
-    if Estimate::of(&plan)?.rows > SMALL_ROWS.min(found.large_rows) {
+    if Estimate::of(&plan)?.rows > SMALL_ROWS.min(found.large_rows / TIMES_LARGER) {
         return Ok(None);
     }
     let large = if found.large_is_left { &found.join.left } else { &found.join.right };

@@ -309,7 +309,7 @@ def test_many_small_ingests_and_one_that_is_killed(tmp_path: Path) -> None:
             if n >= 7:
                 command = cluster.ingest_command("grown", tables, scheme, mode=mode)
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                time.sleep(rng.uniform(0.05, 0.9))
+                time.sleep(rng.uniform(0.02, 0.4))
                 process.kill()
                 killed = process.wait() != 0
                 kills += killed

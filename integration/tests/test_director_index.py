@@ -325,7 +325,7 @@ def test_many_small_ingests_and_one_that_is_killed(tmp_path: Path) -> None:
             files = index_files(cluster, "object")
             assert len(files) <= 8 and sum(rows for _, rows in files) == _count(duck)
             _same(flight, duck, rng)
-        assert kills > 3
+        assert kills >= 3
         chosen, total = cluster.chunks_of(f"SELECT ra FROM grown.object WHERE id = {ids[1_000]}")
         assert chosen <= 2 < total
 

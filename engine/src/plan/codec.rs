@@ -55,7 +55,7 @@ enum Node {
     #[prost(message, tag = "3")]
     StageLeaf(StageLeafMessage),
     #[prost(message, tag = "4")]
-    Cells(CellsMessage),
+    Cells(Box<CellsMessage>),
 }
 
 /// A division by cells on the wire.
@@ -314,7 +314,7 @@ impl PhysicalExtensionCodec for FragmentCodec {
         } else if let Some(join) = node.downcast_ref::<SphericalJoinExec>() {
             Node::SphericalJoin(Box::new(writer.spherical(join.spec())?))
         } else if let Some(cells) = node.downcast_ref::<CellsExec>() {
-            Node::Cells(writer.cells(cells)?)
+            Node::Cells(Box::new(writer.cells(cells)?))
         } else if let Some(leaf) = node.downcast_ref::<StageLeafExec>() {
             Node::StageLeaf(stage_leaf_message(leaf))
         } else {

@@ -419,14 +419,11 @@ async fn a_turn_lasts_as_long_as_the_writing() {
     let writer: Arc<dyn TableWriter> = slow.clone();
     let keys = Arc::new(skyflight_proto::ClusterKeys::generate());
     let coordinator = TestCoordinator::start_on(store, keys, |config| config.table_writer = Some(writer)).await;
-    let begin = async |sql: &'static str| {
-        let mut client = coordinator.client().await;
-        tokio::spawn(async move { update(&mut client, sql).await })
-    };
-    let first = begin("CREATE TABLE a AS SELECT value FROM generate_series(1, 9)").await;
+    let begin = |mut client: Client, sql: &'static str| tokio::spawn(async move { update(&mut client, sql).await });
+    let first = begin(coordinator.client().await, "CREATE TABLE a AS SELECT value FROM generate_series(1, 9)");
     slow.began.acquire().await.unwrap().forget();
     first.abort();
-    let second = begin("CREATE TABLE b AS SELECT value FROM generate_series(1, 5)").await;
+    let second = begin(coordinator.client().await, "CREATE TABLE b AS SELECT value FROM generate_series(1, 5)");
     // The first one's client is gone, and its writer is not: the second has to wait.
     let waited = tokio::time::timeout(std::time::Duration::from_millis(500), slow.began.acquire()).await;
     assert!(waited.is_err() && slow.ended.lock().is_empty());

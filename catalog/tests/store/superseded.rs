@@ -26,7 +26,7 @@ async fn what_was_replaced_or_dropped_may_leave_and_what_is_current_may_not() {
     let first = transaction_of(&store, first, "Object").await;
     assert_eq!(store.superseded(LATER).await.unwrap(), Superseded::default());
     assert_eq!(store.superseded_bytes(database.id).await.unwrap(), 0);
-    ingest(&store, "dr1", object(), CommitMode::Append, 10, &[3]).await;
+    ingest(&store, "dr1", object(), CommitMode::Append, 30, &[3]).await;
     assert_eq!(store.superseded(LATER).await.unwrap(), Superseded::default());
 
     let replaced = ingest(&store, "dr1", object(), CommitMode::Replace, 10, &[1]).await;

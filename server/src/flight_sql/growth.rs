@@ -94,8 +94,16 @@ fn within(bytes: u64, what: &str) -> Result<(), String> {
 /// Types of which a few bytes can stand for any number of values are not read.
 fn check_type(data_type: &DataType) -> Result<(), String> {
     match data_type {
-        DataType::RunEndEncoded(_, _) | DataType::ListView(_) | DataType::LargeListView(_) | DataType::Union(_, _) => {
+        DataType::RunEndEncoded(_, _) | DataType::ListView(_) | DataType::LargeListView(_) => {
             Err(format!("has the type {data_type}, which is not taken from clients; cast it to a plain one"))
+        }
+        // So flightsql-dbapi sends each value.
+        DataType::Union(fields, _) => {
+            fields.iter().map(|(_, field)| field.data_type()).try_for_each(|kind| match kind {
+                DataType::Dictionary(_, _) => Err("is a union of dictionaries; cast it to a plain type".to_owned()),
+                nested if nested.is_nested() => Err("is a union of nested values; cast it to a plain type".to_owned()),
+                plain => check_type(plain),
+            })
         }
         DataType::Dictionary(_, values) if values.is_nested() || matches!(**values, DataType::Dictionary(_, _)) => {
             Err("is a dictionary of nested values, which is not taken from clients; cast it to a plain type".to_owned())
@@ -172,6 +180,12 @@ fn plain(array: &dyn Array) -> u64 {
         DataType::FixedSizeList(_, _) => plain(array.as_fixed_size_list().values().as_ref()),
         DataType::Map(_, _) => plain(array.as_map().entries()),
         DataType::Struct(_) => plain_of(array.as_struct().columns()),
+        DataType::Union(fields, _) => {
+            // Each row may be the longest value of all.
+            let array = array.as_union();
+            let longest = fields.iter().flat_map(|(id, _)| lengths(array.child(id).as_ref())).max();
+            longest.unwrap_or(0).saturating_mul(array.len() as u64)
+        }
         _ => array.to_data().get_slice_memory_size().map_or(u64::MAX, |bytes| bytes as u64),
     };
     own.saturating_add(more)
@@ -182,15 +196,12 @@ fn viewed(views: &[u128]) -> u64 {
     views.iter().map(|view| u64::from(*view as u32)).sum()
 }
 
-fn written_out(dictionary: &dyn AnyDictionaryArray) -> u64 {
-    let values = dictionary.values();
-    if values.is_empty() {
-        return 0;
-    }
+/// How many bytes each of some values has that are not nested.
+fn lengths(values: &dyn Array) -> Vec<u64> {
     let between = |offsets: &[i32]| offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u64).collect();
     let between_large = |offsets: &[i64]| offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u64).collect();
     let each = |views: &[u128]| views.iter().map(|view| u64::from(*view as u32)).collect();
-    let lengths: Vec<u64> = match values.data_type() {
+    match values.data_type() {
         DataType::Utf8 => between(values.as_string::<i32>().value_offsets()),
         DataType::LargeUtf8 => between_large(values.as_string::<i64>().value_offsets()),
         DataType::Binary => between(values.as_binary::<i32>().value_offsets()),
@@ -198,8 +209,16 @@ fn written_out(dictionary: &dyn AnyDictionaryArray) -> u64 {
         DataType::Utf8View => each(values.as_string_view().views()),
         DataType::BinaryView => each(values.as_binary_view().views()),
         DataType::FixedSizeBinary(width) => vec![u64::try_from(*width).unwrap_or(0); values.len()],
-        // Of the types that are left none has wider values than a decimal of 256 bits.
+        // None of the others has wider values than a decimal of 256 bits.
         _ => vec![32; values.len()],
-    };
+    }
+}
+
+fn written_out(dictionary: &dyn AnyDictionaryArray) -> u64 {
+    let values = dictionary.values();
+    if values.is_empty() {
+        return 0;
+    }
+    let lengths = lengths(values.as_ref());
     dictionary.normalized_keys().into_iter().map(|key| lengths.get(key).copied().unwrap_or(0)).sum()
 }

@@ -119,7 +119,10 @@ fn divided(window: Window) -> Result<(LogicalPlan, Vec<Expr>)> {
         let name = preserved.save(&expr);
         let expr = expr.transform_up(|e| {
             let Expr::WindowFunction(mut function) = e else { return Ok(Transformed::no(e)) };
-            function.params.partition_by.extend(keys.iter().cloned());
+            // A plan may be analysed more than once.
+            let missing: Vec<Expr> =
+                keys.iter().filter(|key| !function.params.partition_by.contains(key)).cloned().collect();
+            function.params.partition_by.extend(missing);
             Ok(Transformed::yes(Expr::WindowFunction(function)))
         })?;
         Ok(name.restore(expr.data))

@@ -33,7 +33,7 @@ fn the_signature_is_what_other_libraries_make() {
     assert_eq!(token, PYTHON);
 }
 
-const PYTHON: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6InNreWZsaWdodCtqd3QiLCJraWQiOiJrLTEifQ.eyJpc3MiOiJza3lmbGlnaHQiLCJzdWIiOiJ2ZXJhIiwiaWF0IjoxMDAwLCJleHAiOjIwMDAsImxvZ2luIjo3LCJvcHRpb25zIjp7InNjaGVtYSI6ImRyMSJ9fQ.xpNxWpc2oUVVy39m2rtgzqFG-VNmS9MTWCiwkzgt32c";
+const PYTHON: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6InNreWZsaWdodCtqd3QiLCJraWQiOiJrLTEifQ.eyJpc3MiOiJza3lmbGlnaHQiLCJzdWIiOiJ2ZXJhIiwiaWF0IjoxMDAwLCJleHAiOjIwMDAsImxvZ2luIjo3LCJzaW5jZSI6MSwib3B0aW9ucyI6eyJzY2hlbWEiOiJkcjEifX0.7USh_eiG6uDKZ38f650mfoZEnEOJ46vSLpRGKNM4nds";
 
 #[test]
 fn an_altered_token_is_refused_wherever_it_was_altered_and_still_known_as_ours() {

@@ -44,8 +44,18 @@ async fn pump(mut rows: Rows, sender: mpsc::Sender<FlightData>) -> Result<(), St
             sent = sender.send(message) => if sent.is_err() {
                 return Ok(());
             },
-            () = cancel.cancelled() => return Err(rows.cancelled()),
+            () = cancel.cancelled() => return Err(why_cancelled(rows).await),
         }
     }
     Ok(())
+}
+
+/// A query that fails is cancelled as well: then its rows end with what went wrong.
+async fn why_cancelled(mut rows: Rows) -> Status {
+    while let Some(message) = rows.next().await {
+        if let Err(status) = message {
+            return status;
+        }
+    }
+    rows.cancelled()
 }

@@ -138,6 +138,7 @@ async fn jobs_that_waited_and_results_that_were_written_are_still_there() {
         poll(&mut client, descriptor("SELECT name FROM Sky.Object")).await.unwrap();
     }
     drop((client, coordinator));
+    until("the dispatch has ended with its coordinator", || chunks.open() == 0).await;
     chunks.allow(usize::MAX);
     let coordinator = house.coordinator_with(&chunks, |config| config.jobs.running = 2).await;
     let mut client = coordinator.client().await;

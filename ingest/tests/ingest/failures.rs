@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use crate::support::{Cluster, describe, files_below, request_in, source, transaction_of, write_parquet};
+use crate::support::{
+    Cluster, describe, files_below, ingest_as_child, kill_child, source, transaction_of, write_parquet,
+};
 use arrow::array::{Float64Array, Int64Array};
-use skyflight_catalog::{CatalogStore, SqliteStore};
-use skyflight_ingest::{IngestError, RowPlace, TableDescription, infer, ingest};
-use skyflight_proto::ClusterKeys;
+use skyflight_catalog::CatalogStore;
+use skyflight_ingest::{IngestError, RowPlace, TableDescription, infer};
 
 fn object() -> TableDescription {
     describe(
@@ -160,17 +160,10 @@ async fn a_worker_that_keeps_failing_leaves_the_snapshot_alone() {
     assert_eq!(cluster.snapshot("dr1").await.table("Object").unwrap().facts.rows, 1_000);
 }
 
-const CRASH_FOLDER: &str = "SKYFLIGHT_INGEST_CRASH_FOLDER";
-
 /// Not a test of its own: the process that the test below kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crash_child() {
-    let Some(folder) = std::env::var_os(CRASH_FOLDER) else { return };
-    let folder = Path::new(&folder);
-    let store = Arc::new(SqliteStore::open(&folder.join("catalog.sqlite")).await.unwrap());
-    let keys = Arc::new(ClusterKeys::load(&folder.join("cluster.key")).unwrap());
-    let request = request_in(folder, vec![source(&object(), &[folder.join("2.parquet")])]);
-    ingest(request, store, keys).await.unwrap();
+    ingest_as_child(&object(), "2.parquet").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,20 +180,7 @@ async fn the_next_ingest_removes_what_a_killed_one_left() {
         worker.behaviour.hang_after.store(puts as i64 + 10, Ordering::SeqCst);
     }
     cluster.register().await;
-    let mut killed = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["failures::crash_child", "--exact", "--nocapture"])
-        .env(CRASH_FOLDER, cluster.folder.path())
-        .spawn()
-        .unwrap();
-    let mut waited = 0;
-    while cluster.workers[0].files().len() < had + 8 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        waited += 1;
-        assert!(waited < 1_200, "the child does not store files");
-        assert!(killed.try_wait().unwrap().is_none(), "the child ended by itself");
-    }
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    kill_child(&cluster, "failures::crash_child", || cluster.workers[0].files().len() >= had + 8).await;
 
     // What it left is there, and the snapshot is what it was.
     let dead = cluster.workers[0].files().iter().filter_map(|path| transaction_of(path)).max().unwrap();

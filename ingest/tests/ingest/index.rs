@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use crate::support::{Cluster, describe, files_below, read, request_in, source, transaction_of, write_parquet};
+use crate::support::{
+    Cluster, describe, files_below, ingest_as_child, kill_child, read, source, transaction_of, write_parquet,
+};
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array};
 use arrow::datatypes::{Int64Type, UInt64Type};
-use skyflight_catalog::{FileKind, Snapshot, SqliteStore};
-use skyflight_ingest::{CommitMode, TableDescription, ingest};
-use skyflight_proto::ClusterKeys;
+use skyflight_catalog::{FileKind, Snapshot};
+use skyflight_ingest::{CommitMode, TableDescription};
 use skyflight_sky::{Degrees, Position, Scheme};
 
 fn object() -> TableDescription {
@@ -149,17 +149,10 @@ async fn a_child_has_an_index_of_its_orphans() {
     }
 }
 
-const CRASH_FOLDER: &str = "SKYFLIGHT_INDEX_CRASH_FOLDER";
-
 /// Not a test of its own: the process that the test below kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crash_child() {
-    let Some(folder) = std::env::var_os(CRASH_FOLDER) else { return };
-    let folder = Path::new(&folder);
-    let store = Arc::new(SqliteStore::open(&folder.join("catalog.sqlite")).await.unwrap());
-    let keys = Arc::new(ClusterKeys::load(&folder.join("cluster.key")).unwrap());
-    let request = request_in(folder, vec![source(&object(), &[folder.join("merging.parquet")])]);
-    ingest(request, store, keys).await.unwrap();
+    ingest_as_child(&object(), "merging.parquet").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,21 +174,8 @@ async fn an_ingest_killed_after_it_merged_leaves_the_index_as_it_was() {
     behaviour.hang_after.store(behaviour.puts.load(Ordering::SeqCst) as i64, Ordering::SeqCst);
     write(&cluster.path("merging.parquet"), &rows(8, 60));
     cluster.register().await;
-    let mut killed = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["index::crash_child", "--exact", "--nocapture"])
-        .env(CRASH_FOLDER, cluster.folder.path())
-        .spawn()
-        .unwrap();
     let puts = behaviour.puts.load(Ordering::SeqCst);
-    let mut waited = 0;
-    while behaviour.puts.load(Ordering::SeqCst) == puts {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        waited += 1;
-        assert!(waited < 1_200, "the child does not store files");
-        assert!(killed.try_wait().unwrap().is_none(), "the child ended by itself");
-    }
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    kill_child(&cluster, "index::crash_child", || behaviour.puts.load(Ordering::SeqCst) != puts).await;
     behaviour.hang_after.store(-1, Ordering::SeqCst);
 
     let left: BTreeSet<PathBuf> = files_below(&cluster.path("index")).difference(&had).cloned().collect();

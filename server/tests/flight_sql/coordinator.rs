@@ -109,25 +109,17 @@ impl TestCoordinator {
             tables: vec![
                 TableCommit {
                     ended: Vec::new(),
-                    table: NewTable {
-                        name: "Object".into(),
-                        kind: TableKind::Director,
-                        columns: vec![
+                    table: director(
+                        "Object",
+                        ["objectId", "ra_PS", "decl_PS"],
+                        vec![
                             column("objectId", "Int64", None, Some("the object's id")),
                             column("ra_PS", "Float64", Some("deg"), Some("right ascension")),
                             column("decl_PS", "Float64", Some("deg"), None),
                             column("name", "Utf8", None, None),
                             column("_healpix_29", "Int64", None, None),
                         ],
-                        id_column: Some("objectId".into()),
-                        ra_column: Some("ra_PS".into()),
-                        dec_column: Some("decl_PS".into()),
-                        director: None,
-                        director_key: None,
-                        second_director: None,
-                        second_director_key: None,
-                        description: None,
-                    },
+                    ),
                     mode: CommitMode::Append,
                     facts: TableFacts::default(),
                     files: Vec::new(),
@@ -177,6 +169,23 @@ impl TestCoordinator {
             ],
         };
         self.store.commit(transaction.id, commit).await.unwrap();
+    }
+}
+
+/// A director with its columns of ids and positions.
+pub(crate) fn director(name: &str, [id, ra, dec]: [&str; 3], columns: Vec<Column>) -> NewTable {
+    NewTable {
+        name: name.into(),
+        kind: TableKind::Director,
+        columns,
+        id_column: Some(id.into()),
+        ra_column: Some(ra.into()),
+        dec_column: Some(dec.into()),
+        director: None,
+        director_key: None,
+        second_director: None,
+        second_director_key: None,
+        description: None,
     }
 }
 

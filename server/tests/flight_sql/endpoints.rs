@@ -17,8 +17,8 @@ use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use skyflight_catalog::{
-    CatalogStore, Commit, CommitMode, FileId, FileKind, NewFile, NewTable, Owner, QueryState, SqliteStore, TableCommit,
-    TableFacts, TableKind, WorkerId,
+    CatalogStore, Commit, CommitMode, FileId, FileKind, NewFile, Owner, QueryState, SqliteStore, TableCommit,
+    TableFacts, WorkerId,
 };
 use skyflight_engine::dispatch::{ChunkDispatcher, DirectWorkers, DispatchRequest, FrameStream};
 use skyflight_engine::frames::encode_batch;
@@ -30,7 +30,7 @@ use skyflight_sky::{ChunkId, SchemeSpec};
 use tonic::{Code, Request};
 use uuid::Uuid;
 
-use super::coordinator::{Client, TestCoordinator, column, fetch, integers, query, status, texts};
+use super::coordinator::{Client, TestCoordinator, column, director, fetch, integers, query, status, texts};
 
 const CHUNKS: std::ops::Range<u64> = 16..46;
 const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
@@ -116,24 +116,16 @@ async fn coordinator(adjust: impl FnOnce(&mut CoordinatorConfig)) -> (TestCoordi
     };
     let table = TableCommit {
         ended: Vec::new(),
-        table: NewTable {
-            name: "Object".into(),
-            kind: TableKind::Director,
-            columns: vec![
+        table: director(
+            "Object",
+            ["id", "ra", "dec"],
+            vec![
                 column("id", "Int64", None, None),
                 column("ra", "Float64", Some("deg"), Some("right ascension")),
                 column("dec", "Float64", Some("deg"), None),
                 column("_healpix_29", "Int64", None, None),
             ],
-            id_column: Some("id".into()),
-            ra_column: Some("ra".into()),
-            dec_column: Some("dec".into()),
-            director: None,
-            director_key: None,
-            second_director: None,
-            second_director_key: None,
-            description: None,
-        },
+        ),
         mode: CommitMode::Append,
         facts: TableFacts { rows: 30_000, ..TableFacts::default() },
         files: CHUNKS.enumerate().map(file).collect(),

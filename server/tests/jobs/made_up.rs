@@ -15,8 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use skyflight_catalog::{
-    CatalogStore, Commit, CommitMode, FileId, FileKind, NewFile, NewTable, Owner, SqliteStore, TableCommit, TableFacts,
-    TableKind, WorkerId,
+    CatalogStore, Commit, CommitMode, FileId, FileKind, NewFile, Owner, SqliteStore, TableCommit, TableFacts, WorkerId,
 };
 use skyflight_engine::EngineError;
 use skyflight_engine::dispatch::{ChunkDispatcher, DispatchRequest, FrameStream, PlannedChunk, QueryCounters};
@@ -26,7 +25,7 @@ use skyflight_server::CoordinatorConfig;
 use skyflight_sky::ChunkId;
 use tokio::sync::watch;
 
-use crate::flight_sql::coordinator::{Client, TestCoordinator, column, texts};
+use crate::flight_sql::coordinator::{Client, TestCoordinator, column, director, texts};
 
 pub(crate) const CHUNKS: u64 = 12;
 pub(crate) const ROWS_PER_CHUNK: i64 = 3;
@@ -45,6 +44,8 @@ struct State {
     fragments: Mutex<Vec<[u8; 32]>>,
     /// How many chunks may be run in all.
     allowed: watch::Sender<usize>,
+    /// How many were begun, of all dispatches: no more than are allowed.
+    begun: AtomicUsize,
     /// Dispatches whose rows somebody wants.
     open: AtomicUsize,
     /// Errors of the dispatches to come.
@@ -62,6 +63,7 @@ impl MadeUp {
                 runs: Mutex::default(),
                 fragments: Mutex::default(),
                 allowed,
+                begun: AtomicUsize::new(0),
                 open: AtomicUsize::new(0),
                 errors: Mutex::default(),
                 gone_after: Mutex::default(),
@@ -141,13 +143,18 @@ async fn run_chunk(
     chunk: PlannedChunk,
 ) -> Result<Vec<Frame>, EngineError> {
     let done = || state.runs.lock().values().sum::<u32>() as usize;
+    let begin = |allowed| {
+        let next = |begun| (begun < allowed).then_some(begun + 1);
+        state.begun.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
+    };
     let mut allowed = state.allowed.subscribe();
     let cancelled = request.query.cancel.cancelled();
     tokio::select! {
         () = cancelled => return Err(EngineError::Cancelled),
-        _ = allowed.wait_for(|allowed| done() < *allowed) => {}
+        _ = allowed.wait_for(|allowed| begin(*allowed)) => {}
     }
     if state.gone_after.lock().take_if(|chunks| done() >= *chunks).is_some() {
+        state.begun.fetch_sub(1, Ordering::SeqCst);
         return Err(EngineError::Unavailable("worker w1 is gone".into()));
     }
     let frames = encode_batch(&rows(chunk.chunk.0, &request))?;
@@ -211,25 +218,17 @@ pub(crate) async fn sky() -> Arc<dyn CatalogStore> {
     };
     let table = TableCommit {
         ended: Vec::new(),
-        table: NewTable {
-            name: "Object".into(),
-            kind: TableKind::Director,
-            columns: vec![
+        table: director(
+            "Object",
+            ["objectId", "ra_PS", "decl_PS"],
+            vec![
                 column("objectId", "Int64", None, None),
                 column("ra_PS", "Float64", Some("deg"), Some("right ascension")),
                 column("decl_PS", "Float64", Some("deg"), Some("declination")),
                 column("name", "Utf8", None, Some("of the object,\nas its survey\tnames it")),
                 column("_healpix_29", "Int64", None, None),
             ],
-            id_column: Some("objectId".into()),
-            ra_column: Some("ra_PS".into()),
-            dec_column: Some("decl_PS".into()),
-            director: None,
-            director_key: None,
-            second_director: None,
-            second_director_key: None,
-            description: None,
-        },
+        ),
         mode: CommitMode::Append,
         facts: TableFacts { rows: rows * CHUNKS, ..TableFacts::default() },
         files: (0..CHUNKS).map(file).collect(),

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
+use arrow_flight::PollInfo;
 use skyflight_catalog::{JobFilter, JobState};
 use skyflight_engine::EngineError;
 
 use super::made_up::{CHUNKS, House, MadeUp, all_names, descriptor, id_of, names, poll, poll_to_end, until};
-use crate::flight_sql::coordinator::{fetch, integers, prepare, query, texts, ticket};
+use crate::flight_sql::coordinator::{Client, TestCoordinator, fetch, integers, prepare, query, texts, ticket};
 use crate::flight_sql::parameters::values;
 use crate::flight_sql::prepared::{bind, command};
 
@@ -44,6 +45,24 @@ async fn interrupted(sql: &str, times: usize) -> Vec<RecordBatch> {
     assert_eq!((job.state, job.chunks, job.starts), (JobState::Finished, CHUNKS, 1 + times as u64), "{sql}");
     let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
     batches
+}
+
+/// Ends a coordinator without a word to it, and lets the next run what is left of a job that the other began;
+/// the next one, its client, and the job's end.
+async fn next_life(
+    house: &House,
+    chunks: &Arc<MadeUp>,
+    gone: (Client, TestCoordinator),
+    first: PollInfo,
+) -> (TestCoordinator, Client, PollInfo) {
+    drop(gone);
+    until("the dispatches have ended with their coordinator", || chunks.open() == 0).await;
+    chunks.allow(usize::MAX);
+    let coordinator = house.coordinator(chunks).await;
+    let mut client = coordinator.client().await;
+    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
+    let done = poll_to_end(&mut client, next).await.unwrap();
+    (coordinator, client, done)
 }
 
 /// The names in the result of an [`interrupted`] query, in order.
@@ -111,15 +130,8 @@ async fn leaves_that_differ_in_literals_alone_keep_apart() {
     let coordinator = house.coordinator(&chunks).await;
     let mut client = coordinator.client().await;
     let first = poll(&mut client, descriptor(sql)).await.unwrap();
-    // Two leaves run at once, so it may be one more.
-    until("chunks are run", || chunks.run() >= 9).await;
-    drop((client, coordinator));
-    until("the dispatches have ended with their coordinator", || chunks.open() == 0).await;
-    chunks.allow(usize::MAX);
-    let coordinator = house.coordinator(&chunks).await;
-    let mut client = coordinator.client().await;
-    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
-    let done = poll_to_end(&mut client, next).await.unwrap();
+    until("chunks are run", || chunks.run() == 9).await;
+    let (.., done) = next_life(&house, &chunks, (client, coordinator), first).await;
     let kept = house.store.job(&id_of(&done)).await.unwrap();
     // Two leaves of all chunks each, every one of them once.
     assert_eq!(kept.chunks, 2 * CHUNKS);
@@ -194,13 +206,7 @@ async fn now_is_the_moment_of_submission_for_every_life() {
     let first = poll(&mut client, descriptor(sql)).await.unwrap();
     chunks.allow(5);
     until("chunks are run", || chunks.run() == 5).await;
-    drop((client, coordinator));
-    until("the dispatch has ended with its coordinator", || chunks.open() == 0).await;
-    chunks.allow(usize::MAX);
-    let coordinator = house.coordinator(&chunks).await;
-    let mut client = coordinator.client().await;
-    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
-    let done = poll_to_end(&mut client, next).await.unwrap();
+    let (_coordinator, mut client, done) = next_life(&house, &chunks, (client, coordinator), first).await;
     let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
     assert_eq!(names(&batches), all_names());
     assert!(chunks.runs().values().all(|runs| *runs == 1), "another clock makes another fragment");
@@ -221,13 +227,7 @@ async fn values_are_bound_in_every_life() {
     let first = poll(&mut client, command(&bound)).await.unwrap();
     chunks.allow(5);
     until("chunks are run", || chunks.run() == 5).await;
-    drop((client, coordinator));
-    until("the dispatches have ended with their coordinator", || chunks.open() == 0).await;
-    chunks.allow(usize::MAX);
-    let coordinator = house.coordinator(&chunks).await;
-    let mut client = coordinator.client().await;
-    let next = poll(&mut client, first.flight_descriptor.unwrap()).await.unwrap();
-    let done = poll_to_end(&mut client, next).await.unwrap();
+    let (_coordinator, mut client, done) = next_life(&house, &chunks, (client, coordinator), first).await;
     let (_, batches) = fetch(&mut client, done.info.unwrap()).await;
     assert_eq!(names(&batches), all_names());
     let again = poll_to_end(&mut client, unbound.unwrap()).await.unwrap();

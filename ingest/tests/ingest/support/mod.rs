@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
@@ -387,4 +387,35 @@ pub fn real_data() -> Option<PathBuf> {
     }
     eprintln!("skipped: {} is absent", folder.display());
     None
+}
+
+/// The variable that tells a process which folder it ingests from until it is killed.
+const CRASH_FOLDER: &str = "SKYFLIGHT_INGEST_CRASH_FOLDER";
+
+/// In the process that [`kill_child`] starts: ingests a file of the cluster's folder. Else nothing.
+pub async fn ingest_as_child(table: &TableDescription, file: &str) {
+    let Some(folder) = std::env::var_os(CRASH_FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let store = Arc::new(SqliteStore::open(&folder.join("catalog.sqlite")).await.unwrap());
+    let keys = Arc::new(ClusterKeys::load(&folder.join("cluster.key")).unwrap());
+    ingest(request_in(folder, vec![source(table, &[folder.join(file)])]), store, keys).await.unwrap();
+}
+
+/// Runs the test of that name, which calls [`ingest_as_child`], in a process of its own, and kills that once
+/// it is far enough.
+pub async fn kill_child(cluster: &Cluster, test: &str, far_enough: impl Fn() -> bool) {
+    let mut killed = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(CRASH_FOLDER, cluster.folder.path())
+        .spawn()
+        .unwrap();
+    let mut waited = 0;
+    while !far_enough() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        waited += 1;
+        assert!(waited < 1_200, "the child does not store files");
+        assert!(killed.try_wait().unwrap().is_none(), "the child ended by itself");
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
 }

@@ -88,6 +88,13 @@ fn one_line(text: &str) -> String {
         .join(" ")
 }
 
+/// True where batches of `from` have the bytes that `to` promises, whatever their names.
+#[must_use]
+pub fn same_types(from: &Schema, to: &Schema) -> bool {
+    from.fields().len() == to.fields().len()
+        && from.fields().iter().zip(to.fields()).all(|(a, b)| a.data_type().equals_datatype(b.data_type()))
+}
+
 /// The schema a client sees: every field nullable; views, dictionaries and run-end encoding as
 /// their plain types; names kept. Our own metadata keys are dropped, units and UCDs stay.
 pub fn client_schema(schema: &Schema) -> SchemaRef {

@@ -42,7 +42,7 @@ use crate::parameters::{Described, bind, infer, nulls};
 use crate::plan::dispatch::{ChunkDispatchExec, LeafContext, into_plan_error, is_volatile};
 use crate::plan::sequence::SequenceExec;
 use crate::repair::write_out;
-use crate::schema::{client_schema, client_schema_of, signed_schema};
+use crate::schema::{client_schema, client_schema_of, same_types, signed_schema};
 use crate::shuffle::exec::{Made, ShuffledExec};
 use crate::shuffle::{Choice, ShuffleMode, choose};
 use crate::spherical::{plan_spherical_joins, want_nearest};
@@ -671,16 +671,6 @@ fn to_client(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|e| EngineError::Internal(format!("a batch does not fit the advertised schema: {e}")))
-}
-
-/// True where batches of `from` have the bytes that `to` promises.
-fn same_types(from: &Schema, to: &Schema) -> bool {
-    from.fields().len() == to.fields().len()
-        && from.fields().iter().zip(to.fields()).all(|(a, b)| same_type(a.data_type(), b.data_type()))
-}
-
-fn same_type(a: &DataType, b: &DataType) -> bool {
-    a.equals_datatype(b)
 }
 
 /// Cancels a query whose rows nobody reads any more.

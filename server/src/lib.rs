@@ -16,6 +16,7 @@ mod error;
 mod figures;
 mod flight_sql;
 mod jobs;
+mod places;
 mod query;
 mod session;
 mod system;

@@ -2,14 +2,11 @@
 //! what they may take is bounded before anybody is known: how many there are at a time, from all and from one
 //! network, and by the service behind the door how long they last and how large they are.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::throttle::network;
+use crate::places::{Place, Places};
 
 /// How long such a call may take: Handshake waits 10 s for its message, and then for a password check.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,38 +18,23 @@ pub(crate) const MESSAGE_BYTES: usize = 64 << 10;
 const MOST: usize = 512;
 const MOST_OF_NETWORK: usize = 64;
 
-/// The strangers who are being served. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Strangers(Arc<Mutex<HashMap<Option<IpAddr>, usize>>>);
+/// The strangers who are being served, by their networks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Strangers(Places<Option<IpAddr>>);
 
 /// One of them, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Stranger {
-    all: Strangers,
-    from: Option<IpAddr>,
+pub(super) type Stranger = Place<Option<IpAddr>>;
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Strangers(Places::new(MOST, MOST_OF_NETWORK))
+    }
 }
 
 impl Strangers {
     /// Lets one in; `None` when there are too many.
     pub(super) fn enter(&self, from: Option<IpAddr>) -> Option<Stranger> {
-        let from = from.map(network);
-        let mut there = self.0.lock();
-        let count = there.get(&from).copied().unwrap_or(0);
-        if count >= MOST_OF_NETWORK || there.values().sum::<usize>() >= MOST {
-            return None;
-        }
-        there.insert(from, count + 1);
-        Some(Stranger { all: self.clone(), from })
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let mut there = self.all.0.lock();
-        match there.get_mut(&self.from) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(there.remove(&self.from)),
-        }
+        self.0.enter(from.map(network)).ok()
     }
 }
 
@@ -79,6 +61,6 @@ mod tests {
         inside.pop();
         assert!(strangers.enter(address(10)).is_some());
         inside.clear();
-        assert!(strangers.0.lock().is_empty());
+        assert!(strangers.0.is_forgotten());
     }
 }

@@ -28,7 +28,7 @@ use super::statement::{Fetched, Statements};
 use crate::dispatch::{divide, endpoint_ticket, request_of};
 use crate::error::status_of;
 use crate::query::{QueryLife, WaitingQuery};
-use crate::session::{Caller, ENDPOINTS_PROPERTY, EndpointMode};
+use crate::session::{Caller, ENDPOINTS_PROPERTY, EndpointMode, JAVA_LIBRARY, JDBC_DRIVER, user_agent};
 
 /// The location that means the connection by which the FlightInfo came.
 const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
@@ -85,11 +85,10 @@ enum Habit {
 
 impl Habit {
     fn of(headers: &MetadataMap) -> Habit {
-        let user_agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let user_agent = user_agent(headers);
         // JDBC's driver does not say its name before version 19, but nobody else makes this header.
-        let jdbc = user_agent.starts_with("grpc-java") && headers.contains_key(ENDPOINTS_PROPERTY);
-        if jdbc || ["ADBC Flight SQL Driver", "JDBC Flight SQL Driver"].iter().any(|name| user_agent.starts_with(name))
-        {
+        let jdbc = user_agent.starts_with(JAVA_LIBRARY) && headers.contains_key(ENDPOINTS_PROPERTY);
+        if jdbc || ["ADBC Flight SQL Driver", JDBC_DRIVER].iter().any(|name| user_agent.starts_with(name)) {
             Habit::GoesAndComesBack
         } else if user_agent.to_ascii_lowercase().contains("odbc") {
             Habit::Goes

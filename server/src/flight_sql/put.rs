@@ -1,13 +1,11 @@
 //! DoPut: values for parameters, statements that change something, and uploads.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
-use parking_lot::Mutex;
 use prost::Message;
 use skyflight_proto::FailureKind;
 use tonic::{Status, Streaming};
@@ -19,6 +17,7 @@ use super::ingest::{ingest, put_path};
 use super::metadata::decode_command;
 use super::statement::Statements;
 use crate::error::{bad_request, unsupported};
+use crate::places::{Full, Place, Places};
 use crate::session::Caller;
 
 /// Most bytes of values bound by one call.
@@ -33,37 +32,24 @@ const MOST_OF_USER: usize = 32;
 const FIRST_MESSAGE: Duration = Duration::from_secs(60);
 
 /// The calls that are sending something, by user.
-#[derive(Debug, Default)]
-pub(super) struct Puts(Mutex<HashMap<String, usize>>);
+#[derive(Debug)]
+pub(super) struct Puts(Places<String>);
 
-struct Sender<'a> {
-    all: &'a Puts,
-    user: &'a str,
+impl Default for Puts {
+    fn default() -> Self {
+        Puts(Places::new(MOST_PUTS, MOST_OF_USER))
+    }
 }
 
 impl Puts {
     /// Errors: `ResourceExhausted`, naming the limit.
-    fn enter<'a>(&'a self, user: &'a str) -> Result<Sender<'a>, Status> {
-        let mut sending = self.0.lock();
-        let (all, own) = (sending.values().sum::<usize>(), sending.get(user).copied().unwrap_or(0));
-        if all >= MOST_PUTS || own >= MOST_OF_USER {
-            return Err(FailureKind::ResourceExhausted.status(format!(
+    fn enter(&self, user: &str) -> Result<Place<String>, Status> {
+        self.0.enter(user.to_owned()).map_err(|Full { all, own }| {
+            FailureKind::ResourceExhausted.status(format!(
                 "{all} clients are sending rows or changes, {own} of them yours; at most {MOST_PUTS} may at a time, \
                  {MOST_OF_USER} of one user; try again when one has ended"
-            )));
-        }
-        sending.insert(user.to_owned(), own + 1);
-        Ok(Sender { all: self, user })
-    }
-}
-
-impl Drop for Sender<'_> {
-    fn drop(&mut self) {
-        let mut sending = self.all.0.lock();
-        match sending.get_mut(self.user) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(sending.remove(self.user)),
-        }
+            ))
+        })
     }
 }
 
@@ -172,6 +158,6 @@ mod tests {
         sending.truncate(1);
         assert!(puts.enter("eve").is_ok());
         drop(sending);
-        assert!(puts.0.lock().is_empty());
+        assert!(puts.0.is_forgotten());
     }
 }

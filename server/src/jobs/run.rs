@@ -145,10 +145,7 @@ async fn insist<T, F: Future<Output = skyflight_catalog::Result<T>>>(
         };
         let pause = pauses.next().unwrap_or(longest);
         tracing::warn!(job = id, %error, pause_s = pause.as_secs_f32(), "the record of a job cannot be read or written");
-        tokio::select! {
-            () = stop.cancelled() => return None,
-            () = tokio::time::sleep(pause) => {}
-        }
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await?;
     }
 }
 
@@ -169,9 +166,8 @@ async fn tries(
             (ended, _) => return (ended, chunks),
         };
         tracing::warn!(job = job.id, why, pause_s = pause.as_secs(), "workers cannot be reached, the job waits");
-        tokio::select! {
-            () = active.cancel.cancelled() => return (Err(EngineError::Cancelled), chunks),
-            () = tokio::time::sleep(pause) => {}
+        if active.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return (Err(EngineError::Cancelled), chunks);
         }
     }
 }

@@ -1,14 +1,13 @@
 //! How many queries may plan or run at a time.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use skyflight_proto::FailureKind;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
+
+use crate::places::{self, Full, Places};
 
 /// How often a draining coordinator looks whether all queries have ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -17,32 +16,23 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// would only hide that there are too many.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
-    places: Arc<Semaphore>,
+    places: Places<String>,
     limit: usize,
     /// The most places of one user, where users are told apart.
     share: usize,
-    users: Users,
     /// No new query is let in any more.
     closed: Arc<AtomicBool>,
 }
 
-/// Places taken, by user.
-type Users = Arc<Mutex<HashMap<String, usize>>>;
-
 /// The place of one query; given back on drop.
-#[derive(Debug)]
-pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
-    users: Users,
-    user: String,
-}
+pub(crate) type Place = places::Place<String>;
 
 impl Gate {
     /// So many places; of those a user gets half, where users are told apart.
     pub(crate) fn new(limit: usize, by_user: bool) -> Self {
-        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
+        let limit = limit.max(1);
         let share = if by_user { limit.div_ceil(2) } else { limit };
-        Gate { places: Arc::new(Semaphore::new(limit)), limit, share, users: Users::default(), closed: Arc::default() }
+        Gate { places: Places::new(limit, share), limit, share, closed: Arc::default() }
     }
 
     /// Lets a new query of `user` in.
@@ -60,19 +50,13 @@ impl Gate {
     ///
     /// Errors: `ResourceExhausted`, naming the limit.
     pub(crate) fn enter_announced(&self, user: &str) -> Result<Place, Status> {
-        let full = |running: usize, whose: &str| {
+        self.places.enter(user.to_owned()).map_err(|Full { all, own }| {
+            let is_share = own >= self.share && self.share < self.limit;
+            let (running, whose) = if is_share { (own, " of yours") } else { (all, "") };
             FailureKind::ResourceExhausted.status(format!(
                 "{running} queries{whose} are running, which is the limit (max_queries); try again when one has ended"
             ))
-        };
-        let mut users = self.users.lock();
-        let taken = users.get(user).copied().unwrap_or(0);
-        if taken >= self.share && self.share < self.limit {
-            return Err(full(taken, " of yours"));
-        }
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full(self.limit, ""))?;
-        users.insert(user.to_owned(), taken + 1);
-        Ok(Place { _permit: permit, users: Arc::clone(&self.users), user: user.to_owned() })
+        })
     }
 
     /// Lets no new query in from now on.
@@ -86,7 +70,7 @@ impl Gate {
 
     /// How many queries plan or run now.
     pub(crate) fn running(&self) -> usize {
-        self.limit.saturating_sub(self.places.available_permits())
+        self.places.taken()
     }
 
     /// Waits until none does.
@@ -94,16 +78,6 @@ impl Gate {
         // Waiting for all places would take those away that become free meanwhile.
         while self.running() > 0 {
             tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut users = self.users.lock();
-        match users.get_mut(&self.user) {
-            Some(taken) if *taken > 1 => *taken -= 1,
-            _ => drop(users.remove(&self.user)),
         }
     }
 }
@@ -134,7 +108,7 @@ mod tests {
         let others = [gate.enter("vera").unwrap(), gate.enter("vera").unwrap()];
         assert!(gate.enter("eve").unwrap_err().message().contains("5 queries are"));
         drop((places, others));
-        assert!(gate.users.lock().is_empty() && gate.running() == 0);
+        assert!(gate.places.is_forgotten() && gate.running() == 0);
         let only = Gate::new(1, true);
         let place = only.enter("ada").unwrap();
         assert!(only.enter("vera").is_err());

@@ -2,6 +2,15 @@
 
 use tonic::metadata::MetadataMap;
 
+/// How the driver in Java names itself from version 19 on, and how its library does.
+pub(crate) const JDBC_DRIVER: &str = "JDBC Flight SQL Driver";
+pub(crate) const JAVA_LIBRARY: &str = "grpc-java";
+
+/// What a client calls itself.
+pub(crate) fn user_agent(headers: &MetadataMap) -> &str {
+    headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 /// A client by its `user-agent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Agent {
@@ -15,8 +24,7 @@ pub(crate) enum Agent {
 
 impl Agent {
     pub(super) fn of_headers(headers: &MetadataMap) -> Agent {
-        let name = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if ["JDBC Flight SQL Driver", "grpc-java"].iter().any(|java| name.starts_with(java)) {
+        if [JDBC_DRIVER, JAVA_LIBRARY].iter().any(|java| user_agent(headers).starts_with(java)) {
             Agent::Java
         } else {
             Agent::Other

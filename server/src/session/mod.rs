@@ -23,7 +23,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use crate::auth::{Auth, Login, who_are_you};
 use crate::clock::unix_ms;
 use crate::error::{bad_request, internal};
-pub(crate) use agent::Agent;
+pub(crate) use agent::{Agent, JAVA_LIBRARY, JDBC_DRIVER, user_agent};
 pub(crate) use credentials::{Credentials, of_headers as credentials_of};
 pub use endpoints::{EndpointMode, UnknownEndpointMode};
 pub(crate) use handshake::HandshakeStream;

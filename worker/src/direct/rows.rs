@@ -6,10 +6,11 @@ use std::task::{Context, Poll};
 
 use arrow_flight::FlightData;
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use futures::{FutureExt, Stream, StreamExt};
 use skyflight_engine::frames::{Frame, decode_schema, encode_schema, frame_rows};
 use skyflight_engine::message_limit::MessageLimit;
+use skyflight_engine::schema::same_types;
 use skyflight_proto::task_message::Body;
 use skyflight_proto::{Message, TaskMessage};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -145,11 +146,4 @@ impl Stream for ClientRows {
 /// A frame as a message without marks; header and body are handed on, not copied.
 fn message(frame: Frame) -> FlightData {
     FlightData { data_header: frame.header, data_body: frame.body, app_metadata: Bytes::new(), flight_descriptor: None }
-}
-
-/// Names and nullability are the promise's; bytes mean what their types say.
-fn same_types(found: &Schema, promised: &Schema) -> bool {
-    let both = found.fields().iter().zip(promised.fields());
-    found.fields().len() == promised.fields().len()
-        && both.into_iter().all(|(a, b)| a.data_type().equals_datatype(b.data_type()))
 }

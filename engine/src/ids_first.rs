@@ -27,7 +27,8 @@ use crate::interrupt::{QueryCancel, protect};
 use crate::locality::{lie_together, sky_table, widens};
 use crate::repair::optimizer_rules;
 use crate::session::planned;
-use crate::tables::{SkyTable, contains_subquery};
+use crate::steady::{is_plain_aggregate, is_steady};
+use crate::tables::SkyTable;
 
 /// More rows than this are not read ahead.
 const SMALL_ROWS: u64 = 100_000;
@@ -227,8 +228,7 @@ fn stays_small(plan: &LogicalPlan) -> Result<bool> {
             | LogicalPlan::Union(_) => true,
             _ => false,
         };
-        let expressions = node.expressions();
-        stays &= !expressions.iter().any(|expr| expr.is_volatile() || contains_subquery(expr));
+        stays &= node.expressions().iter().all(is_steady);
         Ok(if stays { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(stays)
@@ -237,15 +237,6 @@ fn stays_small(plan: &LogicalPlan) -> Result<bool> {
 /// A sum of floating-point numbers depends on their order.
 fn has_no_float(node: &LogicalPlan) -> bool {
     !node.schema().fields().iter().any(|field| field.data_type().is_floating())
-}
-
-/// Others may take any of the rows.
-fn is_plain_aggregate(expr: &Expr) -> bool {
-    match expr {
-        Expr::Alias(alias) => is_plain_aggregate(&alias.expr),
-        Expr::AggregateFunction(function) => matches!(function.func.name(), "count" | "sum" | "min" | "max" | "avg"),
-        _ => false,
-    }
 }
 
 /// The ids of the small side, in order; `None` where it is not small.

@@ -32,6 +32,7 @@ pub mod schema;
 mod session;
 pub mod shuffle;
 mod spherical;
+mod steady;
 mod system;
 mod tables;
 pub mod trace;

@@ -29,6 +29,7 @@ use crate::nan::prunable;
 use crate::plan::scan::{ChunkScan, ChunkScanExec};
 use crate::prune::area_of;
 use crate::schema::{HEALPIX_COLUMN, arrow_schema};
+use crate::steady::is_steady;
 use crate::system::{SYSTEM, SystemDatabase};
 
 /// More ranges than this cost more per file than the pages they leave out.
@@ -497,7 +498,7 @@ impl TableProvider for SkyTable {
         Ok(filters
             .iter()
             .map(|filter| {
-                if contains_subquery(filter) || filter.is_volatile() {
+                if !is_steady(filter) {
                     TableProviderFilterPushDown::Unsupported
                 } else {
                     TableProviderFilterPushDown::Inexact

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::alias::AliasGenerator;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Sort, Window};
 use datafusion::optimizer::AnalyzerRule;
 
+use super::windows;
 use crate::tables::contains_subquery;
 
 /// Computes keys of windows and sorts before them.
@@ -94,21 +94,13 @@ impl<'a> Columns<'a> {
 
 fn windows_on_columns(window: Window, names: &AliasGenerator) -> Result<LogicalPlan> {
     let given: Vec<Expr> = window.schema.columns().into_iter().map(Expr::from).collect();
-    let preserved = NamePreserver::new_for_projection();
     let schema = window.input.schema();
     let mut columns = Columns::of(&window.input, names);
-    let mut windows = Vec::with_capacity(window.window_expr.len());
-    for expr in window.window_expr {
-        let name = preserved.save(&expr);
-        let expr = expr.transform_up(|e| {
-            let Expr::WindowFunction(mut function) = e else { return Ok(Transformed::no(e)) };
-            function.params.partition_by.iter_mut().filter(|key| is_computed(key)).for_each(|key| columns.compute(key));
-            let order = function.params.order_by.iter_mut().map(|by| &mut by.expr);
-            order.filter(|key| is_condition(key, schema)).for_each(|key| columns.compute(key));
-            Ok(Transformed::yes(Expr::WindowFunction(function)))
-        })?;
-        windows.push(name.restore(expr.data));
-    }
+    let windows = windows::changed(window.window_expr, |params| {
+        params.partition_by.iter_mut().filter(|key| is_computed(key)).for_each(|key| columns.compute(key));
+        let order = params.order_by.iter_mut().map(|by| &mut by.expr);
+        order.filter(|key| is_condition(key, schema)).for_each(|key| columns.compute(key));
+    })?;
     let input = columns.on(Arc::clone(&window.input))?;
     let window = LogicalPlan::Window(Window::try_new(windows, Arc::new(input))?);
     LogicalPlanBuilder::from(window).project(given)?.build()

@@ -11,13 +11,14 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{Column, Result, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, Expr, Filter, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
     Subquery, Window,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use super::windows;
 
 /// Divides the windows of correlated sub-queries by what correlates them.
 #[derive(Debug)]
@@ -114,20 +115,12 @@ pub(super) fn names_outer(plan: &LogicalPlan) -> bool {
 
 fn divided(window: Window) -> Result<(LogicalPlan, Vec<Expr>)> {
     let (input, keys) = keyed(Arc::unwrap_or_clone(window.input))?;
-    let preserved = NamePreserver::new_for_projection();
-    let divided = window.window_expr.into_iter().map(|expr| {
-        let name = preserved.save(&expr);
-        let expr = expr.transform_up(|e| {
-            let Expr::WindowFunction(mut function) = e else { return Ok(Transformed::no(e)) };
-            // A plan may be analysed more than once.
-            let missing: Vec<Expr> =
-                keys.iter().filter(|key| !function.params.partition_by.contains(key)).cloned().collect();
-            function.params.partition_by.extend(missing);
-            Ok(Transformed::yes(Expr::WindowFunction(function)))
-        })?;
-        Ok(name.restore(expr.data))
-    });
-    let window = Window::try_new(divided.collect::<Result<_>>()?, Arc::new(input))?;
+    let divided = windows::changed(window.window_expr, |params| {
+        // A plan may be analysed more than once.
+        let missing: Vec<Expr> = keys.iter().filter(|key| !params.partition_by.contains(key)).cloned().collect();
+        params.partition_by.extend(missing);
+    })?;
+    let window = Window::try_new(divided, Arc::new(input))?;
     Ok((LogicalPlan::Window(window), keys))
 }
 

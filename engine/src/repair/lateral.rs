@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::each::can_divide;
-use super::multiset::row_number;
+use super::multiset::{row_number, with_number};
 use crate::error::EngineError;
 use crate::plan::dispatch::into_plan_error;
 
@@ -114,13 +114,6 @@ fn numbered(join: &Join, names: &AliasGenerator) -> Result<Option<LogicalPlan>> 
         Some(on) => made.filter(on)?.build().map(Some),
         None => made.build().map(Some),
     }
-}
-
-/// The rows with one more column, the number of each.
-fn with_number(rows: &Arc<LogicalPlan>, number: Expr, name: &str) -> Result<LogicalPlan> {
-    let mut columns: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
-    columns.push(ident(number.schema_name().to_string()).alias(name));
-    LogicalPlanBuilder::from(Arc::clone(rows)).window([number])?.project(columns)?.build()
 }
 
 /// What a sub-query gives of its rows: the first in an order, and what it lists of them.

@@ -15,6 +15,7 @@ mod push_down;
 mod recursive;
 mod set_comparison;
 mod syntax;
+mod windows;
 
 use std::sync::Arc;
 

@@ -66,7 +66,11 @@ fn counted(join: Join, names: &AliasGenerator) -> Result<LogicalPlan> {
 
 /// The rows, with the number of each among those that are equal to it.
 fn numbered(rows: &Arc<LogicalPlan>, keys: &[Expr], name: &str) -> Result<LogicalPlan> {
-    let number = row_number().partition_by(keys.to_vec()).build()?;
+    with_number(rows, row_number().partition_by(keys.to_vec()).build()?, name)
+}
+
+/// The rows with one more column, the number of each.
+pub(super) fn with_number(rows: &Arc<LogicalPlan>, number: Expr, name: &str) -> Result<LogicalPlan> {
     let mut columns: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::from).collect();
     columns.push(ident(number.schema_name().to_string()).alias(name));
     LogicalPlanBuilder::from(Arc::clone(rows)).window([number])?.project(columns)?.build()

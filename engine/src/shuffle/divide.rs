@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
 
 use crate::plan::local::ChunkLocal;
 use crate::spherical::SphericalJoin;
-use crate::tables::contains_subquery;
+use crate::steady::{is_plain_aggregate, is_steady};
 
 /// Of more different arguments than these, rows would be grouped too many times.
 const MOST_DISTINCT: usize = 8;
@@ -68,7 +68,7 @@ fn gives_the_same_again(plan: &LogicalPlan) -> Result<bool> {
         same &= match node {
             LogicalPlan::TableScan(scan) => scan.fetch.is_none(),
             LogicalPlan::Sort(sort) => sort.fetch.is_none(),
-            LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.iter().all(is_plain),
+            LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.iter().all(is_plain_aggregate),
             LogicalPlan::Extension(extension) => {
                 let node = extension.node.as_any();
                 match (node.downcast_ref::<ChunkLocal>(), node.downcast_ref::<SphericalJoin>()) {
@@ -88,19 +88,10 @@ fn gives_the_same_again(plan: &LogicalPlan) -> Result<bool> {
             | LogicalPlan::EmptyRelation(_) => true,
             _ => false,
         };
-        same &= !node.expressions().iter().any(|expr| expr.is_volatile() || contains_subquery(expr));
+        same &= node.expressions().iter().all(is_steady);
         Ok(if same { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(same)
-}
-
-/// True for an aggregate whose value does not depend on the order of rows, but for the last digits.
-fn is_plain(expr: &Expr) -> bool {
-    match expr {
-        Expr::Alias(alias) => is_plain(&alias.expr),
-        Expr::AggregateFunction(function) => matches!(function.func.name(), "count" | "sum" | "min" | "max" | "avg"),
-        _ => false,
-    }
 }
 
 /// One aggregate among those of all rows.

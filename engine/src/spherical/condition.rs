@@ -10,7 +10,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, lit, when};
 
 use crate::functions::{SeparationBound, constant_number, scalar_number, separation_bound};
-use crate::tables::contains_subquery;
+use crate::steady::is_steady;
 
 /// Rows of the two sides match only where their positions are at most
 /// `constant + left_radius + right_radius` degrees apart.
@@ -47,7 +47,7 @@ impl Nearness {
 pub(crate) fn nearness(condition: &Expr, left: &DFSchema, right: &DFSchema) -> Option<Nearness> {
     let sides = Sides { left, right };
     let conjuncts = split_conjunction(condition);
-    let can_part = !conjuncts.iter().any(|conjunct| conjunct.is_volatile() || contains_subquery(conjunct));
+    let can_part = conjuncts.iter().all(|conjunct| is_steady(conjunct));
     let read = |(at, conjunct)| {
         let bound = separation_bound(conjunct)?;
         let is_all = bound.is_all;
@@ -77,7 +77,7 @@ struct Sides<'a> {
 
 impl Sides<'_> {
     fn of(&self, expr: &Expr) -> Option<Side> {
-        if expr.is_volatile() || contains_subquery(expr) {
+        if !is_steady(expr) {
             return None;
         }
         let (mut left, mut right) = (false, false);

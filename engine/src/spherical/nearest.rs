@@ -23,7 +23,7 @@ use datafusion::logical_expr::{
 use super::best::Ties;
 use super::node::SphericalJoin;
 use crate::functions::constant_number;
-use crate::tables::contains_subquery;
+use crate::steady::is_steady;
 
 /// Of more partners than this nothing is gained by holding the first ones.
 const MOST_WANTED: usize = 4_096;
@@ -213,7 +213,7 @@ impl Want {
     fn of_join(&self, join: &SphericalJoin) -> Option<Wanted> {
         let exprs = || self.keys.iter().chain(self.order.iter().map(|by| &by.expr));
         let pairs = matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
-        if !pairs || join.wanted.is_some() || exprs().any(|expr| expr.is_volatile() || contains_subquery(expr)) {
+        if !pairs || join.wanted.is_some() || !exprs().all(is_steady) {
             return None;
         }
         let are_of = |side: &LogicalPlan, other: &LogicalPlan| {

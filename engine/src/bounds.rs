@@ -19,7 +19,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use skyflight_catalog::{ChunkFile, FileKind, TableSnapshot};
 use skyflight_sky::ChunkId;
 
-use crate::director_index::DirectorIndex;
+use crate::director_index::{DirectorIndex, Found};
 
 /// Longer lists are compared by the chunk files' own filters.
 const LISTED_VALUES: usize = 1_000;
@@ -104,6 +104,12 @@ impl ChunkBounds {
     /// True of the column of ids that the index knows.
     pub(crate) fn knows_id(&self, column: &str) -> bool {
         self.ids.as_ref().is_some_and(|(id, _)| id == column)
+    }
+
+    /// Where the rows with one of some ids lie; `None` where that cannot be told.
+    pub(crate) fn places_of(&self, ids: &HashSet<ScalarValue>) -> Option<Arc<Found>> {
+        let (_, index) = self.ids.as_ref()?;
+        index.places_of(ids).ok()
     }
 
     /// The chunks in which rows may be that pass all `filters`; `None` where nothing is known.
@@ -269,8 +275,8 @@ impl PruningStatistics for ChunkBounds {
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         let (_, index) = self.ids.as_ref().filter(|(id, _)| *id == column.name)?;
         // What cannot be read prunes nothing.
-        let holding = index.chunks_of(values).ok()?;
+        let found = index.places_of(values).ok()?;
         // A chunk that holds one of the ids may hold others too.
-        Some(self.chunks.iter().map(|chunk| (!holding.contains(chunk)).then_some(false)).collect())
+        Some(self.chunks.iter().map(|chunk| (!found.chunks.contains(chunk)).then_some(false)).collect())
     }
 }

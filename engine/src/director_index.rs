@@ -1,7 +1,7 @@
 //! Where the rows of given ids lie, told by a director's index before any chunk is touched.
 //!
 //! An index is sorted Parquet files on the coordinator's disk, in shards of ids that do not overlap, with the
-//! columns `id` and `chunk` first. The catalog knows between which ids the entries of a file are, so only the
+//! columns `id`, `chunk`, `sub_chunk` and `_healpix_29`. The catalog knows between which ids the entries of a file are, so only the
 //! shards that may hold the ids are opened, and of a file only the pages that may. What its pages hold is kept
 //! in a [`PageCache`]. An index that is not whole, or cannot be read, tells nothing: the chunk files' own
 //! statistics and filters decide then.
@@ -23,12 +23,16 @@ use skyflight_catalog::{ChunkFile, FileKind, TableSnapshot, index_path};
 use skyflight_sky::ChunkId;
 
 pub(crate) use pages::PageCache;
+use pages::Place;
 
 /// Of more entries than this the chunks are not looked up: ids in so wide a range are nearly everywhere.
 const RANGE_ENTRIES: usize = 500_000;
 
 /// Shorter text is in a file's statistics as it is; longer text may be cut there.
 const EXACT_TEXT_BYTES: usize = 60;
+
+/// In more cells than this the rows of some ids are not told: a condition that names them would be long.
+const FEW_CELLS: usize = 64;
 
 /// Where the indexes of a coordinator are.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +56,28 @@ pub(crate) struct DirectorIndex {
 #[derive(Debug)]
 struct Answer {
     ids: HashSet<ScalarValue>,
-    chunks: Arc<BTreeSet<ChunkId>>,
+    found: Arc<Found>,
+}
+
+/// Where the rows of some ids lie; an id that is nowhere has no place.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) chunks: BTreeSet<ChunkId>,
+    cells: BTreeSet<i64>,
+}
+
+impl Found {
+    fn add(&mut self, place: Place) {
+        self.chunks.insert(place.chunk);
+        if self.cells.len() <= FEW_CELLS {
+            self.cells.insert(place.cell);
+        }
+    }
+
+    /// The values of `_healpix_29` that director rows with the ids have; `None` where they are more than a few.
+    pub(crate) fn cells(&self) -> Option<&BTreeSet<i64>> {
+        (self.cells.len() <= FEW_CELLS).then_some(&self.cells)
+    }
 }
 
 #[derive(Debug)]
@@ -147,25 +172,25 @@ impl DirectorIndex {
         Ok(Some(self.converter.convert_columns(&[value])?.row(0).owned()))
     }
 
-    /// The chunks that hold a row with one of `ids`; an id that is nowhere has none.
+    /// Where the rows with one of `ids` lie.
     ///
     /// # Errors
     /// A file cannot be read, or the ids are of another type.
-    pub(crate) fn chunks_of(&self, ids: &HashSet<ScalarValue>) -> Result<Arc<BTreeSet<ChunkId>>> {
+    pub(crate) fn places_of(&self, ids: &HashSet<ScalarValue>) -> Result<Arc<Found>> {
         if let Some(answer) = self.last.lock().as_ref().filter(|answer| answer.ids == *ids) {
-            return Ok(Arc::clone(&answer.chunks));
+            return Ok(Arc::clone(&answer.found));
         }
-        let mut chunks = BTreeSet::new();
+        let mut found = Found::default();
         let wanted = self.in_order(ids)?;
         for file in &self.files {
             let wanted = file.holding(&wanted);
             if !wanted.is_empty() {
-                self.find(file, wanted, &mut chunks)?;
+                self.find(file, wanted, &mut found)?;
             }
         }
-        let chunks = Arc::new(chunks);
-        *self.last.lock() = Some(Answer { ids: ids.clone(), chunks: Arc::clone(&chunks) });
-        Ok(chunks)
+        let found = Arc::new(found);
+        *self.last.lock() = Some(Answer { ids: ids.clone(), found: Arc::clone(&found) });
+        Ok(found)
     }
 
     fn in_order(&self, ids: &HashSet<ScalarValue>) -> Result<Vec<OwnedRow>> {
@@ -234,15 +259,15 @@ impl DirectorIndex {
             entries_left -= entries;
             pages.read(&file.path, selection, &mut |row, place| {
                 if range.holds(row) {
-                    chunks.insert(place);
+                    chunks.insert(place.chunk);
                 }
             })?;
         }
         Ok(Some(chunks))
     }
 
-    /// Adds the chunks of the wanted ids, which are in order.
-    fn find(&self, file: &IndexFile, wanted: &[OwnedRow], chunks: &mut BTreeSet<ChunkId>) -> Result<()> {
+    /// Adds the places of the wanted ids, which are in order.
+    fn find(&self, file: &IndexFile, wanted: &[OwnedRow], found: &mut Found) -> Result<()> {
         let pages = self.pages.get(&file.path)?;
         let selection = pages.selected(|least, greatest| !between(wanted, least, greatest).is_empty());
         let mut at = 0;
@@ -251,7 +276,7 @@ impl DirectorIndex {
                 at += 1;
             }
             if wanted.get(at).is_some_and(|id| id.row() == row) {
-                chunks.insert(place);
+                found.add(place);
             }
         })
     }

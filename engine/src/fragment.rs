@@ -262,7 +262,7 @@ fn bind(
     let mut source = ParquetSource::new(Arc::clone(&scan.table_schema))
         .with_parquet_file_reader_factory(Arc::clone(reader) as _)
         .with_enable_page_index(true)
-        .with_bloom_filter_on_read(true);
+        .with_bloom_filter_on_read(!scan.knows_cells);
     if let Some(predicate) = &scan.predicate {
         source = source.with_predicate(Arc::clone(predicate)).with_pushdown_filters(scan.picks_rows);
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, DFSchema, Statistics};
+use datafusion::common::{Column, DFSchema, ScalarValue, Statistics};
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::utils::{conjunction, disjunction};
@@ -398,9 +398,13 @@ impl SkyTable {
     ) -> PlanResult<ChunkScan> {
         let df_schema = DFSchema::try_from(Arc::clone(&self.schema))?;
         let prunable = prunable(filters, &self.schema, &|column| !self.bounds.has_no_nan(column));
-        let (ids, others): (Vec<Expr>, Vec<Expr>) = prunable.into_iter().partition(|filter| self.names_ids(filter));
+        let (ids, others): (Vec<Expr>, Vec<Expr>) =
+            prunable.into_iter().partition(|filter| self.named_ids(filter).is_some());
         let picks_rows = !ids.is_empty();
-        let conditions = ids.into_iter().chain(others).chain(self.cell_condition(filters, &df_schema));
+        let cells_of_ids = ids.iter().find_map(|filter| self.cells_of_ids(filter));
+        let knows_cells = cells_of_ids.is_some();
+        let cells = cells_of_ids.or_else(|| self.cell_condition(filters, &df_schema));
+        let conditions = ids.into_iter().chain(others).chain(cells);
         let predicate =
             conjunction(conditions).map(|filter| state.create_physical_expr(filter, &df_schema)).transpose()?;
         Ok(ChunkScan {
@@ -413,32 +417,54 @@ impl SkyTable {
             projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
             predicate,
             picks_rows,
+            knows_cells,
             limit,
         })
     }
 
-    /// True of a condition that an id is one of a few.
-    fn names_ids(&self, condition: &Expr) -> bool {
+    /// The few ids of which a condition says that a row has one, each with its column; `None` of any other condition.
+    fn named_ids<'a>(&self, condition: &'a Expr) -> Option<Vec<(&'a str, &'a ScalarValue)>> {
         let Table { id_column, director_key, second_director_key, .. } = &self.table;
         let ids = [id_column, director_key, second_director_key];
-        let is_id = |expr: &Expr| match expr {
-            Expr::Column(column) => ids.into_iter().flatten().any(|id| *id == column.name),
-            _ => false,
+        let id = |expr: &'a Expr, value: &'a Expr| match (expr, value) {
+            (Expr::Column(Column { name, .. }), Expr::Literal(value, _)) => {
+                ids.into_iter().flatten().any(|id| id == name).then_some((name.as_str(), value))
+            }
+            _ => None,
         };
-        let is_value = |expr: &Expr| matches!(expr, Expr::Literal(..));
         match condition {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-                (is_id(left) && is_value(right)) || (is_value(left) && is_id(right))
+                Some(vec![id(left, right).or_else(|| id(right, left))?])
             }
-            Expr::InList(InList { expr, list, negated: false }) => {
-                is_id(expr) && list.len() <= PICKED_IDS && list.iter().all(is_value)
+            Expr::InList(InList { expr, list, negated: false }) if list.len() <= PICKED_IDS => {
+                list.iter().map(|value| id(expr, value)).collect()
             }
             // The optimizer writes a short list so.
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-                self.names_ids(left) && self.names_ids(right)
+                Some([self.named_ids(left)?, self.named_ids(right)?].concat())
             }
-            _ => false,
+            _ => None,
         }
+    }
+
+    /// The condition on `_healpix_29` that follows from a condition that names ids, where the index knows the
+    /// cells of the rows that have them.
+    fn cells_of_ids(&self, condition: &Expr) -> Option<Expr> {
+        let in_its_cell = match self.table.kind {
+            TableKind::Director => true,
+            // In the cell of the director's row, but for rows with a position of their own.
+            TableKind::Child | TableKind::Companion => self.table.ra_column.is_none(),
+            TableKind::Match | TableKind::Replicated => false,
+        };
+        let (_, field) = self.schema.column_with_name(HEALPIX_COLUMN)?;
+        if !in_its_cell || field.data_type() != &DataType::Int64 {
+            return None;
+        }
+        let named = self.named_ids(condition)?;
+        let ids = named.into_iter().map(|(column, id)| self.bounds.knows_id(column).then(|| id.clone()));
+        let found = self.bounds.places_of(&ids.collect::<Option<_>>()?)?;
+        let cell = |cell: &i64| Expr::Column(Column::from_name(HEALPIX_COLUMN)).eq(lit(*cell));
+        disjunction(found.cells()?.iter().map(cell))
     }
 
     /// What is known of the rows that a scan of some chunks reads, column by column of `schema`, which is

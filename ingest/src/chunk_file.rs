@@ -94,6 +94,8 @@ impl FileLayout {
         for id in &self.ids {
             let path = ColumnPath::new(vec![id.clone()]);
             properties = properties
+                // Ids hardly repeat, and those of children follow their like.
+                .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_max_ndv(path, distinct);
         }

@@ -9,7 +9,7 @@ from skyflight_testing.tables import healpix
 
 from .peers import peers_of, percentile, timed
 from .report import Report, milliseconds
-from .survey import Survey, chunk_files, counters
+from .survey import Survey, chunk_files
 
 SOURCES = 4
 
@@ -49,7 +49,7 @@ def run(folder: Path, objects: int, smoke: bool) -> Report:
                 theirs = timed(lambda: peer(theirs_sql), times)
                 a, b = percentile(ours, 0.5), percentile(theirs, 0.5)
                 report.add(what, milliseconds(a), f"{name}, hash join", milliseconds(b), b / a, "2")
-            count = counters(cluster, ours_sql)
+            count = cluster.counters(ours_sql)
             shown = ("chunks_planned", "rows_read", "rows_received", "bytes_received")
             report.note(f"{what}: " + ", ".join(f"{k} {count[k]:,}" for k in shown))
     return report

@@ -9,7 +9,7 @@ from skyflight_testing.tables import healpix
 
 from .report import Report, milliseconds
 from .peers import timed
-from .survey import Survey, counters
+from .survey import Survey
 
 SCAN = "SELECT count(*) AS n, max(rMag) AS r FROM dr1.Object WHERE gMag > 0"
 FEW = "SELECT count(*) AS n, max(rMag) AS r FROM dr1.Object WHERE gMag > 0 AND separation(ra, dec, 100.0, 10.0) < 0.01"
@@ -31,7 +31,7 @@ def run(folder: Path, objects: int, smoke: bool) -> Report:
                 seconds = timed(lambda: client.query(sql), times)
                 cost[name] = (cluster.coordinator.cpu_seconds() - before) / times
                 report.add(f"{name}: one query, coordinator CPU", f"{milliseconds(seconds[0])}, {cost[name] * 1e3:.2f} ms CPU")
-        count = counters(cluster, SCAN)
+        count = cluster.counters(SCAN)
         chunks = count["chunks_planned"]
         each = max(cost["scan"] - cost["few"], 0.0) / chunks * 1e6
         report.add(f"CPU for each of {chunks:,} chunks", f"{each:.1f} µs", "aim", "15 µs", 15 / max(each, 1e-3), "1.0")

@@ -13,7 +13,7 @@ from skyflight_testing.tables import healpix
 
 from .peers import SEPARATION, peers, percentile, timed
 from .report import Report, milliseconds
-from .survey import Survey, chunk_files, counters
+from .survey import Survey, chunk_files
 
 COLUMNS = "objectId, ra, dec, gMag, rMag"
 
@@ -66,7 +66,7 @@ def run(folder: Path, objects: int, smoke: bool) -> Report:
             for share, label in ((0.5, "p50"), (0.99, "p99")):
                 a, b = percentile(ours, share), percentile(theirs, share)
                 report.add(label, milliseconds(a), f"{name}, all chunk files", milliseconds(b), b / a)
-        count = counters(cluster, ours_sql[0])
+        count = cluster.counters(ours_sql[0])
         report.note("one cone: " + ", ".join(f"{k} {count[k]:,}" for k in ("chunks_planned", "chunks_total", "rows_read", "bytes_read", "rows_received", "streams")))
     return report
 

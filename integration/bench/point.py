@@ -10,14 +10,14 @@ from skyflight_testing.tables import healpix
 
 from .peers import peers, percentile, timed
 from .report import Report, milliseconds
-from .survey import Survey, chunk_files, counters
+from .survey import Survey, chunk_files
 
 COLUMNS = "objectId, ra, dec, gMag, rMag"
 
 
 def run(folder: Path, objects: int, smoke: bool) -> Report:
     report = Report("One object by its id")
-    times = 20 if smoke else 400
+    times = 20 if smoke else 2_000
     medians = {}
     for size in (max(1_000, objects // 100), objects):
         survey = Survey(folder, size)
@@ -38,7 +38,7 @@ def run(folder: Path, objects: int, smoke: bool) -> Report:
                 report.add(f"{label} of {size:,}", milliseconds(a), "SELECT 1 by the same client", milliseconds(b), b / a, "3 ms")
             if size == objects:
                 _peers(report, cluster, statements, ours)
-            count = counters(cluster, statements[0])
+            count = cluster.counters(statements[0])
             shown = ("chunks_planned", "chunks_total", "rows_read", "bytes_read")
             report.note(f"one of {size:,}: " + ", ".join(f"{k} {count[k]:,}" for k in shown))
     small, large = medians.values()

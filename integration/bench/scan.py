@@ -9,7 +9,7 @@ from skyflight_testing.tables import healpix
 
 from .peers import peers, timed
 from .report import Report, milliseconds
-from .survey import Survey, chunk_files, counters
+from .survey import Survey, chunk_files
 
 QUERIES = {
     "count and means": "SELECT count(*) AS n, avg(gMag) AS g, min(rMag) AS r, max(pmra) AS p FROM {t}",
@@ -41,6 +41,6 @@ def run(folder: Path, objects: int, smoke: bool) -> Report:
                 aim = "0.9" if peer_name == "DataFusion" else ""
                 report.add(name, milliseconds(ours), peer_name, milliseconds(theirs), theirs / ours, aim)
             report.add("  CPU of all servers", f"{cpu * 1e3:.0f} ms")
-        count = counters(cluster, QUERIES["group by zone"].format(t="dr1.Object"))
+        count = cluster.counters(QUERIES["group by zone"].format(t="dr1.Object"))
         report.note(f"{len(files)} chunk files; group by zone: " + ", ".join(f"{name} {value:,}" for name, value in count.items()))
     return report

@@ -13,7 +13,6 @@ from skyflight_testing.cluster import Cluster
 from skyflight_testing.tables import director, healpix
 
 from .report import Report, mebibytes
-from .survey import counters
 
 #: The groups meet, and few rows leave: what is measured is the meeting.
 SQL = "SELECT count(*) AS groups, sum(n) AS n, max(m) AS m FROM (SELECT k, count(*) AS n, max(mag) AS m FROM d.T GROUP BY k)"
@@ -62,7 +61,7 @@ def run(folder: Path, objects: int, smoke: bool) -> Report:
         received = {}
         for mode in ("always", "never"):
             with cluster.flight(x_skyflight_shuffle=mode) as client:
-                received[mode] = counters(cluster, SQL, client)["bytes_received"]
+                received[mode] = cluster.counters(SQL, client)["bytes_received"]
         report.add(
             "groups met and counted: bytes to the coordinator", mebibytes(received["always"]), "merged", mebibytes(received["never"]),
             received["never"] / max(received["always"], 1),

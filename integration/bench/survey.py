@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflight_testing.clients import FlightSql
 from skyflight_testing.cluster import Cluster
 from skyflight_testing.process import memory_bytes
 from skyflight_testing.settings import binary
@@ -89,12 +87,3 @@ def chunk_files(cluster: Cluster, database: str, table: str = "Object") -> list[
             if not file.name.endswith(".overlap.parquet"):
                 found[file.name] = file
     return [found[name] for name in sorted(found)]
-
-
-def counters(cluster: Cluster, sql: str, client: FlightSql | None = None) -> dict[str, int]:
-    """What EXPLAIN ANALYZE counted, asked by `client` where its session matters."""
-    if client is None:
-        with cluster.flight() as client:
-            return counters(cluster, sql, client)
-    text = {row["plan_type"]: row["plan"] for row in client.query(f"EXPLAIN ANALYZE {sql}").to_pylist()}["analyze"]
-    return {name: int(value) for name, value in re.findall(r"^(\w+): (\d+)$", text, re.MULTILINE)}

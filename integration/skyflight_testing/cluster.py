@@ -185,6 +185,14 @@ class Cluster:
         assert found, lines
         return int(found[1]), int(found[2])
 
+    def counters(self, sql: str, client: clients.FlightSql | None = None) -> dict[str, int]:
+        """What EXPLAIN ANALYZE counted, asked by `client` where its session matters."""
+        if client is None:
+            with self.flight() as client:
+                return self.counters(sql, client)
+        text = {row["plan_type"]: row["plan"] for row in client.query(f"EXPLAIN ANALYZE {sql}").to_pylist()}["analyze"]
+        return {name: int(value) for name, value in re.findall(r"^(\w+): (\d+)$", text, re.MULTILINE)}
+
     def processes(self) -> list[Process]:
         return [p for p in (self.coordinator, *self.workers.values()) if p is not None]
 

@@ -136,6 +136,66 @@ def test_rows_of_a_child_whose_object_is_in_two_places_or_nowhere(
     assert found.column("n").to_pylist() == [1_000]
 
 
+CROWD = 120_000
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, duckdb.DuckDBPyConnection]]:
+    """So many objects in one chunk that a file has many pages, and a light curve of each; twins, orphans and NULLs."""
+    rng = np.random.default_rng(21)
+    folder = tmp_path_factory.mktemp("crowd")
+    ids = rng.permutation(CROWD) * 7 - 100_000
+    ids[:4] = [17, 17, 18, 18]
+    objects = pa.table({
+        "id": pa.array(ids, pa.int64()), "ra": rng.uniform(10, 12, CROWD), "dec": rng.uniform(40, 42, CROWD),
+        "mag": rng.normal(18, 2, CROWD),
+    })
+    of = rng.choice(ids, 3 * CROWD)
+    of[:60] = [17, 18, 19, 20, 21, 22] * 10
+    epochs = pa.table({
+        "object": pa.array(of, pa.int64(), mask=np.arange(3 * CROWD) % 100 == 99), "time": rng.uniform(0, 1e4, 3 * CROWD),
+        "flux": rng.normal(size=3 * CROWD),
+    })
+    duck = duckdb.connect()
+    with Cluster(folder / "cluster") as cluster:
+        for name, table in (("object", objects), ("epoch", epochs)):
+            duck.register(name, table)
+            # In two parts, the second placed beside what the first and the second hold.
+            half = table.num_rows // 2
+            for part in range(2):
+                pq.write_table(table.slice(part * half, half), folder / f"{name}{part}.parquet")
+        for part in range(2):
+            tables = [
+                director("object", folder / f"object{part}.parquet", id="id"),
+                child("epoch", folder / f"epoch{part}.parquet", of="object", key="object"),
+            ]
+            cluster.ingest("crowd", tables, healpix(row_limit=1_000_000), mode="append" if part else None)
+        yield cluster, duck
+
+
+def test_few_pages_are_read_for_few_ids(crowd: tuple[Cluster, duckdb.DuckDBPyConnection]) -> None:
+    """The index tells the cells of the rows too, by which the files are sorted."""
+    cluster, duck = crowd
+    some = [id for (id,) in duck.sql("SELECT id FROM object WHERE id % 2_003 = 0 ORDER BY id LIMIT 20").fetchall()]
+    assert len(some) == 20
+    for ids in ([some[0]], [some[1]], [17], [18], some[2:5], some, [17, 18, 19, 20, 21, 22, 23], [19]):
+        for sql in (
+            f"SELECT id, ra, dec, mag FROM {{}}object WHERE id IN ({listed(ids)})",
+            f"SELECT object, time, flux FROM {{}}epoch WHERE object IN ({listed(ids)})",
+            f"SELECT o.id, e.time FROM {{}}object o JOIN {{}}epoch e ON o.id = e.object WHERE o.id IN ({listed(ids)})",
+            f"SELECT o.id, e.time FROM {{}}object o LEFT JOIN {{}}epoch e ON o.id = e.object AND e.flux > 0 "
+            f"WHERE o.id IN ({listed(ids)})",
+        ):
+            with cluster.flight() as flight:
+                assert_same_rows(flight.query(sql.format(*["crowd."] * 2)), duck.sql(sql.format("", "")).to_arrow_table())
+    whole = cluster.counters("SELECT id, ra, dec, mag FROM crowd.object")["bytes_read"]
+    one = cluster.counters(f"SELECT id, ra, dec, mag FROM crowd.object WHERE id = {some[0]}")
+    assert one["bytes_read"] < whole / 5, (one, whole)
+    whole = cluster.counters("SELECT object, time, flux FROM crowd.epoch")["bytes_read"]
+    one = cluster.counters(f"SELECT object, time, flux FROM crowd.epoch WHERE object = {some[0]}")
+    assert one["bytes_read"] < whole / 16, (one, whole)
+
+
 @pytest.mark.parametrize("count", [2, 30])
 def test_lists(index_sky: Cluster, duck: duckdb.DuckDBPyConnection, suffix: str, tables: dict[str, pa.Table], count: int) -> None:
     ids = tables["object"].column("id").to_pylist()[1000 : 1000 + count]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray};
-use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::arrow::row::{OwnedRow, Row, RowConverter, SortField};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use moka::sync::Cache;
@@ -37,6 +37,14 @@ impl PageCache {
             self.0.try_get_with_by_ref(path, || Pages::open(path).map(Arc::new));
         pages.map_err(|error| exec_datafusion_err!("director index {}: {error}", path.display()))
     }
+}
+
+/// Where a row lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) chunk: ChunkId,
+    /// Its `_healpix_29`.
+    pub(super) cell: i64,
 }
 
 /// What is known of a file without reading its rows.
@@ -106,27 +114,28 @@ impl Pages {
         ranges
     }
 
-    /// Gives the ids and chunks of some rows of the file, in order.
+    /// Gives the ids and places of some rows of the file, in order.
     pub(super) fn read(
         &self,
         path: &Path,
         selection: Vec<Range<usize>>,
-        take: &mut dyn FnMut(Row<'_>, ChunkId),
+        take: &mut dyn FnMut(Row<'_>, Place),
     ) -> Result<()> {
         if selection.is_empty() {
             return Ok(());
         }
         let file = File::open(path)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
-        let columns = ProjectionMask::leaves(builder.parquet_schema(), [0, 1]);
+        let columns = ProjectionMask::leaves(builder.parquet_schema(), [0, 1, 3]);
         let total = self.starts.last().copied().unwrap_or(0);
         let selection = RowSelection::from_consecutive_ranges(selection.into_iter(), total);
         for batch in builder.with_projection(columns).with_row_selection(selection).build()? {
             let batch = batch?;
             let rows = self.converter.convert_columns(&[Arc::clone(batch.column(0))])?;
-            let places = batch.column(1).as_primitive::<UInt64Type>();
-            for (row, place) in rows.iter().zip(places.values()) {
-                take(row, ChunkId(*place));
+            let chunks = batch.column(1).as_primitive::<UInt64Type>().values();
+            let cells = batch.column(2).as_primitive::<Int64Type>().values();
+            for ((row, chunk), cell) in rows.iter().zip(chunks).zip(cells) {
+                take(row, Place { chunk: ChunkId(*chunk), cell: *cell });
             }
         }
         Ok(())

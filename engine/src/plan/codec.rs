@@ -107,6 +107,8 @@ struct ScanMessage {
     limit: Option<u64>,
     #[prost(bool, tag = "9")]
     picks_rows: bool,
+    #[prost(bool, tag = "10")]
+    knows_cells: bool,
 }
 
 /// A spherical join on the wire; its inputs travel as its children.
@@ -360,6 +362,7 @@ impl Writer<'_> {
             predicate: scan.predicate.as_ref().map(|p| self.expr(p)).transpose()?.flatten(),
             limit: scan.limit.map(|n| n as u64),
             picks_rows: scan.picks_rows,
+            knows_cells: scan.knows_cells,
         })
     }
 
@@ -454,6 +457,7 @@ impl Reader<'_> {
             projection: message.projection.iter().map(|i| *i as usize).collect(),
             predicate,
             picks_rows: message.picks_rows,
+            knows_cells: message.knows_cells,
             limit: message.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         })
     }

@@ -40,6 +40,8 @@ pub(crate) struct ChunkScan {
     pub(crate) predicate: Option<Arc<dyn PhysicalExpr>>,
     /// The condition names single ids first: rows that fail it are dropped before their other columns are read.
     pub(crate) picks_rows: bool,
+    /// The condition says in which cells the rows are: only their pages are read, and no filter of ids is asked.
+    pub(crate) knows_cells: bool,
     /// Rows after which the rest is not wanted.
     pub(crate) limit: Option<usize>,
 }

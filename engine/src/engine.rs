@@ -7,7 +7,6 @@ use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::physical_optimizer::aggregate_statistics::AggregateStatistics;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use moka::sync::Cache;
 use skyflight_catalog::{CatalogStore, SnapshotId};
@@ -22,7 +21,7 @@ use crate::own::sees;
 use crate::plan::fold::FoldIntoFragment;
 use crate::plan::planner::SkyQueryPlanner;
 use crate::registry::state_builder;
-use crate::repair::{analyzer_rules, optimizer_rules};
+use crate::repair::{analyzer_rules, optimizer_rules, physical_rules};
 use crate::session::{Session, SessionOptions};
 use crate::shuffle::{ShuffleConfig, Shuffler};
 use crate::system::SystemTables;
@@ -171,7 +170,7 @@ fn template(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     // What the snapshot knows needs no fragment. Then comes folding, before all else: it needs each
     // node directly on its leaf.
     let mut rules = vec![Arc::new(AggregateStatistics::new()) as _, Arc::new(FoldIntoFragment) as _];
-    rules.extend(PhysicalOptimizer::new().rules);
+    rules.extend(physical_rules());
     // Integer predicates become comparisons before types are coerced, which would reject them.
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(IntegerPredicateRule)];
     analyzers.extend(Analyzer::new().rules);

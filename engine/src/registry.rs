@@ -7,11 +7,14 @@ use datafusion::prelude::SessionConfig;
 
 use crate::functions::{aggregate_functions, scalar_functions};
 use crate::guard::limited_functions;
+use crate::repair::physical_rules;
 
-/// A state with DataFusion's functions, bounded where their result can outgrow their input, and
+/// A state with DataFusion's rules for physical plans, mended, and its functions, bounded where their result can outgrow their input, and
 /// the functions of the sky, aggregates among them.
 pub(crate) fn state_builder(config: SessionConfig) -> SessionStateBuilder {
-    let mut builder = SessionStateBuilder::new_with_default_features().with_config(plain_types(config));
+    let mut builder = SessionStateBuilder::new_with_default_features()
+        .with_config(plain_types(config))
+        .with_physical_optimizer_rules(physical_rules());
     // Neither files nor formats are reachable from SQL.
     builder.table_factories().take();
     builder.file_formats().take();

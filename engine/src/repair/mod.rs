@@ -9,6 +9,7 @@ mod empty_union;
 mod exists_value;
 mod in_subquery;
 mod lateral;
+mod missing_order;
 mod multiset;
 mod offset;
 mod push_down;
@@ -20,6 +21,8 @@ mod windows;
 use std::sync::Arc;
 
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 use computed_keys::ComputedKeysRule;
 use each::WindowsOfEachRule;
@@ -27,6 +30,8 @@ use empty_union::KeepNames;
 use exists_value::JoinForValue;
 use in_subquery::InSubqueryRule;
 use lateral::LateralLimitRule;
+use missing_order::MissingOrderRule;
+pub(crate) use missing_order::{missing_order, sorted};
 use multiset::MultisetRule;
 use offset::OffsetRule;
 use push_down::KeepAboveTotals;
@@ -59,4 +64,17 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             _ => rule,
         })
         .collect()
+}
+
+/// DataFusion's rules for physical plans, mended.
+///
+/// Those that hand conditions down by the names of columns are left out: where two columns have one name
+/// they mean the first of them, and in `f RIGHT JOIN s … WHERE s.band < f.band` with more asked of s alone
+/// s.band is compared with itself. All that our leaves take is handed to them by the logical rule.
+pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    let check = rules.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(rules.len());
+    rules.insert(check, Arc::new(MissingOrderRule));
+    rules
 }

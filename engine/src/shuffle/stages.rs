@@ -17,7 +17,7 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{Distribution, LexOrdering, OrderingRequirements, Partitioning};
+use datafusion::physical_expr::{Distribution, OrderingRequirements, Partitioning};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -46,6 +46,7 @@ use crate::dispatch::{ChunkList, EncodedFragment};
 use crate::plan::codec::encode_fragment;
 use crate::plan::dispatch::ChunkDispatchExec;
 use crate::plan::fold::holds_subquery;
+use crate::repair::{missing_order, sorted};
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::cells::CellsExec;
 
@@ -132,15 +133,10 @@ struct Part {
 impl Part {
     /// The rows of each partition in an order that the task knows of.
     fn in_order(self, wanted: Option<OrderingRequirements>) -> Result<Part> {
-        let Some(OrderingRequirements::Hard(ways)) = wanted else { return Ok(self) };
-        // Of several orders the first is what the node relies on once it is made anew.
-        let Some(order) = ways.into_iter().next() else { return Ok(self) };
-        if self.known.equivalence_properties().ordering_satisfy_requirement(order.clone())? {
-            return Ok(self);
-        }
-        let order = LexOrdering::from(order);
-        let sorted = |plan| Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(true));
-        Ok(Part { plan: sorted(self.plan), known: sorted(self.known) })
+        Ok(match missing_order(&self.known, wanted)? {
+            Some(order) => Part { plan: sorted(order.clone(), self.plan), known: sorted(order, self.known) },
+            None => self,
+        })
     }
 }
 

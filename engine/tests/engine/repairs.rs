@@ -228,6 +228,36 @@ async fn a_condition_without_columns_takes_a_grand_total_away() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_on_both_sides_of_an_outer_join_is_not_taken_for_one_on_columns_of_the_same_name() {
+    for scheme in schemes() {
+        let house = House::build(scheme).await;
+        for join in ["RIGHT", "FULL"] {
+            let values = "(VALUES (3, 'z'), (1, 'r')) AS f (k, band)";
+            let sql = format!(
+                "SELECT s.ra FROM {values} {join} JOIN (VALUES (3, 'r', 0.25), (1, 'r', 10.0)) AS s (k, band, ra) \
+                 ON f.k = s.k WHERE s.band < replace(f.band, 'a', 'b') AND s.ra > 0"
+            );
+            check(&house, &sql, &["0.25"]).await;
+            let asked = "WHERE s.band < replace(f.band, 'g', 'h') AND s.mag > 0";
+            let on = "ON length(f.band) = length(s.band)";
+            let rows = house.ask(&format!("SELECT s.mag FROM filter f JOIN source s {on} {asked}")).await.unwrap();
+            assert!(!rows.is_empty());
+            let outer = format!("FROM filter f {join} JOIN source s {on}");
+            assert_eq!(house.ask(&format!("SELECT s.mag {outer} {asked}")).await.unwrap(), rows, "{join}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_which_constants_are_a_part_is_kept_in_a_union() {
+    let house = House::build(schemes().remove(0)).await;
+    let sql = "(SELECT x > 1 AS p, 3 AS q, 5 AS r FROM (VALUES (1), (2)) v (x)) UNION ALL \
+               (SELECT x > 3, x, x FROM (VALUES (1), (2)) v (x)) ORDER BY 1 DESC NULLS FIRST, 2, 3 DESC";
+    check(&house, sql, &["false|1|1", "false|2|2", "false|3|5", "true|3|5"]).await;
+    check(&house, &format!("{sql} LIMIT 2"), &["false|1|1", "true|3|5"]).await;
+}
+
 /// Rows for a query around and for the one within.
 const T: &str = "(VALUES (1, 10), (2, 20), (3, 30), (NULL, 40)) AS a (k, x)";
 const U: &str =

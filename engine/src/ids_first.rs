@@ -7,6 +7,9 @@
 //! rows whenever it runs on a snapshot, and must be small whatever is in it: it reads few rows, and nothing
 //! in it makes more of them.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,7 +28,7 @@ use futures::StreamExt;
 use crate::estimate::Estimate;
 use crate::interrupt::{QueryCancel, protect};
 use crate::locality::{lie_together, sky_table, widens};
-use crate::repair::optimizer_rules;
+use crate::repair::{optimizer_rules, share_key_conditions};
 use crate::session::planned;
 use crate::steady::{is_plain_aggregate, is_steady};
 use crate::tables::SkyTable;
@@ -60,7 +63,7 @@ pub(crate) async fn ids_first(state: &SessionState, plan: LogicalPlan) -> Result
         seen.insert((Arc::clone(&found.small), found.large_key.clone()));
         if let Some(ids) = ids_of(state, &found).await? {
             narrowed.asked.push(format!("{} ids for {}, of {}", ids.len(), found.large_key, found.small.display()));
-            narrowed.plan = listed(state, narrowed.plan, &found, ids)?;
+            narrowed.plan = listed(state, narrowed.plan, &found, ids, &seen)?;
         }
     }
     Ok(narrowed)
@@ -272,24 +275,36 @@ async fn ids_of(state: &SessionState, found: &Narrowing) -> Result<Option<Vec<Sc
     Ok(Some(values))
 }
 
-/// The plan with the list on the join's large side, as far down as it goes.
-fn listed(state: &SessionState, plan: LogicalPlan, found: &Narrowing, ids: Vec<ScalarValue>) -> Result<LogicalPlan> {
+/// The plan with the list on the join's large side, as far down as it goes, and on what is joined with that side by
+/// the same ids above.
+fn listed(
+    state: &SessionState,
+    plan: LogicalPlan,
+    found: &Narrowing,
+    ids: Vec<ScalarValue>,
+    seen: &Seen,
+) -> Result<LogicalPlan> {
     let condition = match ids.is_empty() {
         true => lit(false),
         false => found.large_key.clone().in_list(ids.into_iter().map(lit).collect(), false),
     };
     let push_down = optimizer_rules().into_iter().filter(|rule| rule.name() == "push_down_filter").collect();
     let push_down = Optimizer::with_rules(push_down);
-    plan.transform_down(|node| {
-        let LogicalPlan::Join(join) = &node else { return Ok(Transformed::no(node)) };
-        if *join != found.join {
-            return Ok(Transformed::no(node));
+    let pushed = |plan| push_down.optimize(plan, state, |_, _| {});
+    plan.transform_up(|node| {
+        let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
+        if join == found.join {
+            let large = if found.large_is_left { &mut join.left } else { &mut join.right };
+            let filtered = LogicalPlan::Filter(Filter::try_new(condition.clone(), Arc::clone(large))?);
+            *large = Arc::new(pushed(filtered)?);
+            return Ok(Transformed::yes(LogicalPlan::Join(join)));
         }
-        let mut join = join.clone();
-        let large = if found.large_is_left { &mut join.left } else { &mut join.right };
-        let filtered = LogicalPlan::Filter(Filter::try_new(condition.clone(), Arc::clone(large))?);
-        *large = Arc::new(push_down.optimize(filtered, state, |_, _| {})?);
-        Ok(Transformed::new(LogicalPlan::Join(join), true, TreeNodeRecursion::Stop))
+        // A small side gave the list, and is known by what it was.
+        if seen.iter().any(|(small, _)| *small == join.left || *small == join.right) {
+            return Ok(Transformed::no(LogicalPlan::Join(join)));
+        }
+        let shared = share_key_conditions(join)?;
+        if shared.transformed { pushed(shared.data).map(Transformed::yes) } else { Ok(shared) }
     })
     .map(|narrowed| narrowed.data)
 }

@@ -11,9 +11,10 @@ use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, FetchType, Join, JoinType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr, Subquery,
-    ident, lit, when,
+    Expr, ExprFunctionExt, FetchType, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr,
+    Subquery, ident, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -21,6 +22,7 @@ use super::each::can_divide;
 use super::multiset::{row_number, with_number};
 use crate::error::EngineError;
 use crate::plan::dispatch::into_plan_error;
+use crate::steady::is_steady;
 
 /// Numbers the rows that a lateral sub-query has a limit for.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ impl AnalyzerRule for LateralLimitRule {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let names = AliasGenerator::new();
+        let plan = plan.transform_down_with_subqueries(asked_first)?.data;
         plan.transform_up_with_subqueries(|plan| match &plan {
             LogicalPlan::Join(join) => match numbered(join, &names)? {
                 Some(numbered) => Ok(Transformed::yes(numbered)),
@@ -44,16 +47,45 @@ impl AnalyzerRule for LateralLimitRule {
     }
 }
 
-/// The same join without a limit in its sub-query; `None` where there is none.
-fn numbered(join: &Join, names: &AliasGenerator) -> Result<Option<LogicalPlan>> {
+/// Asks of `a` what is asked of its columns alone: once its rows are numbered, it would be asked of what comes out.
+fn asked_first(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = &plan else { return Ok(Transformed::no(plan)) };
+    let LogicalPlan::Join(join) = filter.input.as_ref() else { return Ok(Transformed::no(plan)) };
+    if lateral(join).is_none() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
+        return Ok(Transformed::no(plan));
+    }
+    let names_left = |condition: &&Expr| {
+        let columns = condition.column_refs();
+        let has = |side: &LogicalPlan, column| side.schema().maybe_index_of_column(column).is_some();
+        let is_left = columns.iter().all(|column| has(&join.left, column) && !has(&join.right, column));
+        is_left && !columns.is_empty() && is_steady(condition)
+    };
+    let (first, last): (Vec<&Expr>, Vec<&Expr>) =
+        split_conjunction(&filter.predicate).into_iter().partition(names_left);
+    let Some(first) = conjunction(first.into_iter().cloned()) else { return Ok(Transformed::no(plan)) };
+    let left = LogicalPlan::Filter(Filter::try_new(first, Arc::clone(&join.left))?);
+    let joined = LogicalPlan::Join(Join { left: Arc::new(left), ..join.clone() });
+    Ok(Transformed::yes(match conjunction(last.into_iter().cloned()) {
+        Some(last) => LogicalPlan::Filter(Filter::try_new(last, Arc::new(joined))?),
+        None => joined,
+    }))
+}
+
+/// The right side of a join, where it names columns of the left one.
+fn lateral(join: &Join) -> Option<&Subquery> {
     let subquery = match join.right.as_ref() {
         LogicalPlan::SubqueryAlias(alias) => alias.input.as_ref(),
         other => other,
     };
-    let LogicalPlan::Subquery(subquery) = subquery else { return Ok(None) };
-    if subquery.outer_ref_columns.is_empty() {
-        return Ok(None);
+    match subquery {
+        LogicalPlan::Subquery(subquery) if !subquery.outer_ref_columns.is_empty() => Some(subquery),
+        _ => None,
     }
+}
+
+/// The same join without a limit in its sub-query; `None` where there is none.
+fn numbered(join: &Join, names: &AliasGenerator) -> Result<Option<LogicalPlan>> {
+    let Some(subquery) = lateral(join) else { return Ok(None) };
     let Some(wanted) = Wanted::of(&subquery.subquery)? else { return Ok(None) };
     if can_divide(&wanted.rows) && !wanted.exprs().any(Expr::contains_outer) {
         // Its rows are numbered where they are: see `offset`.

@@ -8,6 +8,7 @@ mod each;
 mod empty_union;
 mod exists_value;
 mod in_subquery;
+mod join_keys;
 mod lateral;
 mod missing_order;
 mod multiset;
@@ -29,6 +30,8 @@ use each::WindowsOfEachRule;
 use empty_union::KeepNames;
 use exists_value::JoinForValue;
 use in_subquery::InSubqueryRule;
+use join_keys::JoinKeysRule;
+pub(crate) use join_keys::share_key_conditions;
 use lateral::LateralLimitRule;
 use missing_order::MissingOrderRule;
 pub(crate) use missing_order::{missing_order, sorted};
@@ -57,11 +60,11 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let rules = Optimizer::new().rules.into_iter();
     rules
-        .map(|rule| match rule.name() {
-            "propagate_empty_relation" => Arc::new(KeepNames(rule)) as _,
-            "push_down_filter" => Arc::new(KeepAboveTotals(rule)) as _,
-            "decorrelate_predicate_subquery" => Arc::new(JoinForValue(rule)) as _,
-            _ => rule,
+        .flat_map(|rule| match rule.name() {
+            "propagate_empty_relation" => vec![Arc::new(KeepNames(rule)) as _],
+            "push_down_filter" => vec![Arc::new(JoinKeysRule) as _, Arc::new(KeepAboveTotals(rule)) as _],
+            "decorrelate_predicate_subquery" => vec![Arc::new(JoinForValue(rule)) as _],
+            _ => vec![rule],
         })
         .collect()
 }

@@ -7,6 +7,7 @@ mod answers;
 mod datafusion_slt;
 mod forms;
 mod house;
+mod join_keys;
 mod near;
 mod plans;
 mod repairs;

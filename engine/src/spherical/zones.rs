@@ -1,12 +1,15 @@
 //! One side of a spherical join, arranged so that the rows near a position are found without
 //! looking at the others.
 //!
-//! The rows lie in zones of declination, sorted by right ascension in each (Gray, Nieto-Santisteban
-//! & Szalay 2006, "The Zones Algorithm"). A zone is at least about as high as the radius and holds
-//! some tens of rows; it is cut into cells of a few, so that a search begins where its rows do. What
-//! is left is a comparison of two coordinates, and no trigonometry: how much a degree of right
-//! ascension shrinks is known of a whole zone well enough to tell most pairs within the radius, and
-//! most beyond it, from the few at its border.
+//! The rows lie in zones of declination, by right ascension in each (Gray, Nieto-Santisteban & Szalay 2006,
+//! "The Zones Algorithm"). A zone is cut into cells of a few rows, so that a search begins where its rows do;
+//! rows of a cell that has many are sorted. Where rows are sparse beside the radius cells are about as high as wide, and neighbours
+//! in the sky are neighbours in memory; where they crowd, zones are thin, down to the radius, for a search looks
+//! at all that lies between its first and last right ascension. What is left is a comparison of two coordinates,
+//! and no trigonometry: how much a degree of right ascension shrinks is all but a straight line within a zone,
+//! known well enough to tell most pairs within the radius, and most beyond it, from the few at its border.
+
+use std::ops::Range;
 
 use datafusion::arrow::array::{Array, Float64Array};
 use skyflight_sky::{Degrees, Position};
@@ -14,14 +17,21 @@ use skyflight_sky::{Degrees, Position};
 use super::pairs::Pairs;
 use crate::interrupt::Turn;
 
-/// Rows of a zone that are aimed at.
-const ZONE_ROWS: usize = 64;
-
-/// Rows of a cell that are aimed at.
+/// Rows of a cell that are aimed at, and rows of a zone that a search looks at in vain.
 const CELL_ROWS: usize = 4;
 
-/// Up to so many rows are stepped through; more are bisected.
-const STEPPED_ROWS: usize = 16;
+/// Rows that tell how crowded they are, and the squares of the sky in degrees that they are counted in.
+const SAMPLED_ROWS: usize = 1024;
+const SQUARES_DEG: [f64; 4] = [10.0, 1.0, 0.1, 0.01];
+
+/// Eighths of a degree of right ascension: of 8, not of 10, no product is rounded.
+const EIGHTHS: usize = 8 * 360;
+
+/// Fewer pairs of sampled rows in one square tell nothing.
+const TELLING_PAIRS: usize = 16;
+
+/// Up to so many rows of a cell are all looked at; more are sorted, and bisected.
+const UNSORTED_ROWS: usize = 16;
 
 /// Angles are widened by this many degrees (four microarcseconds), which is more than the rounding
 /// of any separation, and nothing beside the pairs that it adds.
@@ -86,24 +96,49 @@ pub(super) struct Zones {
     constant: f64,
     /// Where pairs have no other radius: a square of degrees up to which they are within it for certain.
     sure: f64,
-    lowest_dec: f64,
-    zones_per_degree: f64,
-    /// The right ascension from which it is counted eastward, and where the rows begin and end.
-    origin_ra: f64,
-    first_east: f64,
-    last_east: f64,
-    cells_per_degree: f64,
-    /// Cells of each zone.
-    columns: usize,
+    grid: Grid,
     zones: Vec<Zone>,
     /// The first row of each cell, zone by zone, and the end of the last.
     starts: Vec<u32>,
-    /// Zone by zone, ascending eastward.
+    /// Cell by cell; those of a cell that has many ascend eastward.
     rows: Vec<Row>,
     /// What each row adds to the radius; empty where none does.
     radius: Vec<f64>,
     /// The largest of them.
     widest: f64,
+}
+
+/// Which cell is where.
+#[derive(Debug, Clone, Copy, Default)]
+struct Grid {
+    lowest_dec: f64,
+    zones_per_degree: f64,
+    /// The right ascension from which it is counted eastward, and how far rows go.
+    origin_ra: f64,
+    last_east: f64,
+    cells_per_degree: f64,
+    /// Cells of each zone.
+    columns: usize,
+}
+
+impl Grid {
+    fn zone_of(&self, dec: f64) -> usize {
+        // A cast of a negative number gives 0, and one to 32 bits is quick.
+        ((dec - self.lowest_dec) * self.zones_per_degree) as u32 as usize
+    }
+
+    fn column_of(&self, east: f64) -> usize {
+        ((east * self.cells_per_degree) as u32 as usize).min(self.columns - 1)
+    }
+
+    fn cell_of(&self, place: Place) -> usize {
+        self.zone_of(place.dec) * self.columns + self.column_of(self.east_of(place.ra))
+    }
+
+    fn east_of(&self, ra: f64) -> f64 {
+        let east = ra - self.origin_ra;
+        if east < 0.0 { east + 360.0 } else { east }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -121,10 +156,13 @@ struct Zone {
     dec_reach: f64,
     /// The same in right ascension.
     ra_reach: f64,
-    /// The product of the cosines of the declinations of a row of the zone and one near it: at most, and
-    /// at least.
-    most_cosines: f64,
-    least_cosines: f64,
+    /// The declination in its middle.
+    middle: f64,
+    /// The product of the cosines of two declinations with their mean in the middle, what a degree that the mean
+    /// is farther north adds, and how far from that line it is at most.
+    cosines: f64,
+    slope: f64,
+    bend: f64,
     /// Where pairs have one radius: a square of degrees above which they are beyond it for certain.
     far: f64,
 }
@@ -133,113 +171,66 @@ impl Zones {
     /// Arranges rows that are near what is at most `constant` degrees, and their own radius, away.
     pub(super) async fn arrange(places: &Places, constant: f64, turn: &mut Turn) -> Zones {
         let mut zones = Zones { constant: constant + SLACK_DEG, sure: sure(constant), ..Zones::default() };
-        let own = places.radius.is_some();
-        let mut found: Vec<(Row, f64)> = Vec::with_capacity(places.len());
-        let mut seen = Extent::default();
-        for first in (0..places.len()).step_by(PIECE_ROWS) {
-            for number in first..places.len().min(first + PIECE_ROWS) {
-                let Some(Place { ra, dec, radius }) = places.get(number) else { continue };
-                seen.add(ra, dec, radius);
-                found.push((Row { east: ra, dec, number: number as u32 }, radius));
+        let (mut seen, mut eighths) = (Extent::default(), [false; EIGHTHS]);
+        for piece in pieces(places.len()) {
+            // A copy that stays in registers.
+            let mut extent = seen;
+            for place in piece.filter_map(|row| places.get(row)) {
+                extent.add(place);
+                eighths[((place.ra * 8.0) as usize).min(EIGHTHS - 1)] = true;
             }
+            seen = extent;
             turn.give().await;
         }
-        if found.is_empty() {
+        if seen.rows == 0 {
             return zones;
         }
+        let own = places.radius.is_some();
         zones.widest = if own { seen.widest } else { 0.0 };
-        zones.origin_ra = seen.after_the_widest_gap();
-        (zones.first_east, zones.last_east) = (f64::INFINITY, 0.0);
-        for piece in found.chunks_mut(PIECE_ROWS) {
-            for (row, _) in piece {
-                row.east = zones.east_of(row.east);
-                zones.first_east = zones.first_east.min(row.east);
-                zones.last_east = zones.last_east.max(row.east);
-            }
-            turn.give().await;
+        let usual = (zones.constant.max(0.0) + seen.radii / seen.rows as f64).min(EVERYWHERE_DEG);
+        let height = height(density(places), usual, &seen);
+        let (origin_ra, last_east) = span(&eighths);
+        let mut grid =
+            Grid { lowest_dec: seen.low, zones_per_degree: 1.0 / height, origin_ra, last_east, ..zones.grid };
+        let count = grid.zone_of(seen.high) + 1;
+        grid.columns = (seen.rows / (count * CELL_ROWS)).max(1);
+        grid.cells_per_degree = grid.columns as f64 / last_east;
+        zones.grid = grid;
+        let cells = Cells::count(places, grid, count * grid.columns, turn).await;
+        if own {
+            // A row must not be parted from its radius.
+            let rows = cells.fill(places, grid, |row, radius| (row, radius), |(row, _)| row.east, turn).await;
+            (zones.rows, zones.radius) = rows.into_iter().unzip();
+        } else {
+            zones.rows = cells.fill(places, grid, |row, _| row, |row| row.east, turn).await;
         }
-        // Lower zones than the usual radius would only be more zones to visit.
-        let usual = zones.constant.max(0.0) + seen.radii / found.len() as f64;
-        let height = ((seen.high - seen.low) / found.len().div_ceil(ZONE_ROWS) as f64).max(usual).max(SLACK_DEG);
-        zones.lowest_dec = seen.low;
-        zones.zones_per_degree = 1.0 / height;
-        let count = zones.zone_of(seen.high) + 1;
-        zones.columns = (found.len() / (count * CELL_ROWS)).max(1);
-        zones.cells_per_degree = zones.columns as f64 / (zones.last_east - zones.first_east).max(SLACK_DEG);
-        zones.fill(&found, count, own, turn).await;
-        zones.measure(count, height, turn).await;
+        zones.starts = cells.starts;
+        zones.measure(count, height, &seen, turn).await;
         zones
     }
 
-    /// Puts the rows into their cells, and sorts each.
-    async fn fill(&mut self, found: &[(Row, f64)], count: usize, own: bool, turn: &mut Turn) {
-        let mut ends = vec![0_u32; count * self.columns + 1];
-        for piece in found.chunks(PIECE_ROWS) {
-            for (row, _) in piece {
-                ends[self.cell_of(row) + 1] += 1;
-            }
-            turn.give().await;
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            sum += *end;
-            *end = sum;
-        }
-        self.starts.clone_from(&ends);
-        // With a radius of its own a row must not be parted from it.
-        let mut sorted = vec![(Row::default(), 0.0_f64); if own { found.len() } else { 0 }];
-        self.rows = vec![Row::default(); if own { 0 } else { found.len() }];
-        for piece in found.chunks(PIECE_ROWS) {
-            for (row, radius) in piece {
-                let end = &mut ends[self.cell_of(row)];
-                match own {
-                    true => sorted[*end as usize] = (*row, *radius),
-                    false => self.rows[*end as usize] = *row,
-                }
-                *end += 1;
-            }
-            turn.give().await;
-        }
-        for cells in (0..self.starts.len() - 1).step_by(PIECE_ROWS) {
-            for cell in cells..(self.starts.len() - 1).min(cells + PIECE_ROWS) {
-                let rows = self.starts[cell] as usize..self.starts[cell + 1] as usize;
-                match own {
-                    _ if rows.len() < 2 => {}
-                    true => sorted[rows].sort_unstable_by(|a, b| a.0.east.total_cmp(&b.0.east)),
-                    false => self.rows[rows].sort_unstable_by(|a, b| a.east.total_cmp(&b.east)),
-                }
-            }
-            turn.give().await;
-        }
-        if own {
-            (self.rows, self.radius) = sorted.into_iter().unzip();
-        }
-    }
-
     /// Finds what is true of each zone.
-    async fn measure(&mut self, count: usize, height: f64, turn: &mut Turn) {
+    async fn measure(&mut self, count: usize, height: f64, seen: &Extent, turn: &mut Turn) {
         self.zones.reserve_exact(count);
         for number in 0..count {
-            let rows = self.rows_of(number);
-            let mut farthest: f64 = 0.0;
-            for row in &self.rows[rows.clone()] {
-                farthest = farthest.max(row.dec.abs());
-            }
-            let widest = self.radius.get(rows.clone()).unwrap_or_default().iter().fold(0.0, |a: f64, b| a.max(*b));
-            let dec_reach = self.constant + widest;
-            let ra_reach = ra_reach(farthest, dec_reach);
-            let low = self.lowest_dec + number as f64 * height - dec_reach - SLACK_DEG;
-            let high = self.lowest_dec + (number + 1) as f64 * height + dec_reach + SLACK_DEG;
-            let cosine = |dec: f64| dec.clamp(-90.0, 90.0).to_radians().cos();
-            let most = if low <= 0.0 && high >= 0.0 { 1.0 } else { cosine(low).max(cosine(high)) };
-            let least = cosine(low).min(cosine(high)).max(0.0);
-            let far = far(self.constant, ra_reach.max(dec_reach));
+            let own = self.radius.get(self.rows_of(number)).unwrap_or_default();
+            let dec_reach = self.constant + own.iter().fold(0.0, |a: f64, b| a.max(*b));
+            let low = self.grid.lowest_dec + number as f64 * height - SLACK_DEG;
+            let high = (low + height + 2.0 * SLACK_DEG).min(seen.high);
+            let ra_reach = ra_reach(low.abs().max(high.abs()), dec_reach);
+            let middle = 0.5 * (low + high);
+            // Twice the product is the cosine of the sum and the cosine of the difference, each within the
+            // square of its argument's half of what it is taken for.
+            let off = (0.5 * (high - low + dec_reach)).to_radians();
+            let apart = (0.5 * dec_reach).to_radians();
             self.zones.push(Zone {
                 dec_reach,
                 ra_reach,
-                most_cosines: most * most * (1.0 + 1e-12),
-                least_cosines: least * least * (1.0 - 1e-12),
-                far,
+                middle,
+                cosines: middle.to_radians().cos().powi(2),
+                slope: -(2.0 * middle.to_radians()).sin() * 1.0_f64.to_radians(),
+                bend: off * off + apart * apart + 1e-12,
+                far: far(self.constant, ra_reach.max(dec_reach)),
             });
             if number % 64 == 0 {
                 turn.give().await;
@@ -247,26 +238,31 @@ impl Zones {
         }
     }
 
-    fn zone_of(&self, dec: f64) -> usize {
-        // A cast of a negative number gives 0.
-        ((dec - self.lowest_dec) * self.zones_per_degree) as usize
+    fn rows_of(&self, zone: usize) -> Range<usize> {
+        let columns = self.grid.columns;
+        self.starts[zone * columns] as usize..self.starts[(zone + 1) * columns] as usize
     }
 
-    fn column_of(&self, east: f64) -> usize {
-        (((east - self.first_east) * self.cells_per_degree) as usize).min(self.columns - 1)
-    }
-
-    fn cell_of(&self, row: &Row) -> usize {
-        self.zone_of(row.dec) * self.columns + self.column_of(row.east)
-    }
-
-    fn east_of(&self, ra: f64) -> f64 {
-        let east = ra - self.origin_ra;
-        if east < 0.0 { east + 360.0 } else { east }
-    }
-
-    fn rows_of(&self, zone: usize) -> std::ops::Range<usize> {
-        self.starts[zone * self.columns] as usize..self.starts[(zone + 1) * self.columns] as usize
+    /// The rows of the cells of a zone in which there are rows between two right ascensions, and no more
+    /// of those that have many.
+    fn rows_between(&self, zone: usize, low: f64, high: f64) -> Range<usize> {
+        if high < 0.0 || low > self.grid.last_east {
+            return 0..0;
+        }
+        let cells = zone * self.grid.columns;
+        let rows_of = |column| {
+            let cell = cells + column;
+            self.starts[cell] as usize..self.starts[cell + 1] as usize
+        };
+        let (first, last) = (rows_of(self.grid.column_of(low)), rows_of(self.grid.column_of(high)));
+        let (mut start, mut end) = (first.start, last.end);
+        if first.len() > UNSORTED_ROWS {
+            start += self.rows[first].partition_point(|row| row.east < low);
+        }
+        if last.len() > UNSORTED_ROWS {
+            end = last.start + self.rows[last].partition_point(|row| row.east <= high);
+        }
+        start..end
     }
 
     /// Starts a search for the rows near a place.
@@ -274,72 +270,163 @@ impl Zones {
         let reach = self.constant + self.widest + place.radius;
         let count = self.zones.len();
         // A reach below nothing finds nothing; the comparison is false for NaN too.
-        let (zone, end) = if reach >= 0.0 && count > 0 && place.dec + reach >= self.lowest_dec {
-            (self.zone_of(place.dec - reach), (self.zone_of(place.dec + reach) + 1).min(count))
+        let (zone, end) = if reach >= 0.0 && count > 0 && place.dec + reach >= self.grid.lowest_dec {
+            (self.grid.zone_of(place.dec - reach), (self.grid.zone_of(place.dec + reach) + 1).min(count))
         } else {
             (0, 0)
         };
         let (zone, end) = if reach >= EVERYWHERE_DEG { (0, count) } else { (zone, end) };
-        let place = Place { ra: self.east_of(place.ra), ..place };
-        Search { place, zone, end, at: 0, until: 0, last: 0.0, wrapped: None }
+        let place = Place { ra: self.grid.east_of(place.ra), ..place };
+        Search { place, zone, end, at: 0, until: 0, ra_reach: 0.0, across: 0..0 }
     }
 
     /// Bytes that `rows` rows take.
     pub(super) fn bytes(rows: usize) -> usize {
-        // Arranged rows and their cells, and while they are sorted the same again.
+        // Arranged rows, their radius the same again while they are sorted, and cells.
         rows * (2 * (size_of::<Row>() + size_of::<f64>()) + 2 * size_of::<u32>())
     }
 }
 
-/// What is seen of the rows before they are arranged.
+/// The cells while rows are put into them.
 #[derive(Debug)]
+struct Cells {
+    /// The first row of each, and the end of the last.
+    starts: Vec<u32>,
+    /// The cell of each row; anything for one without a place.
+    of_rows: Vec<u32>,
+}
+
+impl Cells {
+    async fn count(places: &Places, grid: Grid, cells: usize, turn: &mut Turn) -> Cells {
+        let mut starts = vec![0_u32; cells + 1];
+        let mut of_rows = Vec::with_capacity(places.len());
+        for piece in pieces(places.len()) {
+            of_rows.extend(piece.map(|row| {
+                places.get(row).map_or(0, |place| {
+                    let cell = grid.cell_of(place);
+                    starts[cell + 1] += 1;
+                    cell as u32
+                })
+            }));
+            turn.give().await;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        Cells { starts, of_rows }
+    }
+
+    /// The rows, or what is made of them, cell by cell; those of cells that have many are sorted.
+    async fn fill<T: Clone + Default>(
+        &self,
+        places: &Places,
+        grid: Grid,
+        make: impl Fn(Row, f64) -> T,
+        east: impl Fn(&T) -> f64,
+        turn: &mut Turn,
+    ) -> Vec<T> {
+        let mut next = self.starts.clone();
+        let mut filled = vec![T::default(); self.starts.last().map_or(0, |end| *end as usize)];
+        for piece in pieces(places.len()) {
+            for number in piece {
+                let Some(Place { ra, dec, radius }) = places.get(number) else { continue };
+                let at = &mut next[self.of_rows[number] as usize];
+                filled[*at as usize] = make(Row { east: grid.east_of(ra), dec, number: number as u32 }, radius);
+                *at += 1;
+            }
+            turn.give().await;
+        }
+        for piece in pieces(self.starts.len() - 1) {
+            for cell in piece {
+                let rows = self.starts[cell] as usize..self.starts[cell + 1] as usize;
+                if rows.len() > UNSORTED_ROWS {
+                    filled[rows].sort_unstable_by(|a, b| east(a).total_cmp(&east(b)));
+                }
+            }
+            turn.give().await;
+        }
+        filled
+    }
+}
+
+/// What is seen of the rows before they are arranged.
+#[derive(Debug, Clone, Copy)]
 struct Extent {
+    rows: usize,
     low: f64,
     high: f64,
     /// The sum of what rows add to the radius, and the most.
     radii: f64,
     widest: f64,
-    /// Which degrees of right ascension have rows.
-    degrees: [bool; 360],
 }
 
 impl Default for Extent {
     fn default() -> Self {
-        Extent {
-            low: f64::INFINITY,
-            high: f64::NEG_INFINITY,
-            radii: 0.0,
-            widest: f64::NEG_INFINITY,
-            degrees: [false; 360],
-        }
+        Extent { rows: 0, low: f64::INFINITY, high: f64::NEG_INFINITY, radii: 0.0, widest: f64::NEG_INFINITY }
     }
 }
 
 impl Extent {
-    fn add(&mut self, ra: f64, dec: f64, radius: f64) {
+    fn add(&mut self, Place { dec, radius, .. }: Place) {
+        self.rows += 1;
         (self.low, self.high) = (self.low.min(dec), self.high.max(dec));
         self.radii += radius.max(0.0);
         self.widest = self.widest.max(radius);
-        self.degrees[(ra as usize).min(359)] = true;
     }
+}
 
-    /// A right ascension such that the rows lie close together eastward of it, also those on both sides
-    /// of the meridian of 0.
-    fn after_the_widest_gap(&self) -> f64 {
-        let (mut widest, mut after, mut empty) = (0, 0, 0);
-        // Twice around, for the gap across the meridian.
-        for degree in 0..720 {
-            if self.degrees[degree % 360] {
-                if empty > widest {
-                    (widest, after) = (empty, degree % 360);
-                }
-                empty = 0;
-            } else {
-                empty += 1;
+/// A right ascension such that the rows lie close together eastward of it, also those on both sides of the
+/// meridian of 0, and how far they go; by the eighths of a degree that have rows.
+fn span(eighths: &[bool; EIGHTHS]) -> (f64, f64) {
+    let (mut widest, mut after, mut empty) = (0, 0, 0);
+    // Twice around, for the gap across the meridian.
+    for eighth in 0..2 * EIGHTHS {
+        if eighths[eighth % EIGHTHS] {
+            if empty > widest {
+                (widest, after) = (empty, eighth % EIGHTHS);
             }
+            empty = 0;
+        } else {
+            empty += 1;
         }
-        after as f64
     }
+    (after as f64 / 8.0, (EIGHTHS - widest) as f64 / 8.0)
+}
+
+/// Where to stop for others to have their turn.
+fn pieces(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(PIECE_ROWS).map(move |first| first..rows.min(first + PIECE_ROWS))
+}
+
+/// Rows of a square degree, as most of the rows see it around them.
+fn density(places: &Places) -> f64 {
+    let step = places.len().div_ceil(SAMPLED_ROWS).max(1);
+    let sample: Vec<Place> = (0..places.len()).step_by(step).filter_map(|row| places.get(row)).collect();
+    let in_squares = |side: f64| {
+        let square = |place: &Place| {
+            let row = (place.dec / side).floor();
+            let shrunk = (row * side).clamp(-90.0, 90.0).to_radians().cos();
+            (row as i32, (place.ra * shrunk / side) as i32)
+        };
+        let mut squares: Vec<(i32, i32)> = sample.iter().map(square).collect();
+        squares.sort_unstable();
+        let pairs: usize = squares.chunk_by(|a, b| a == b).map(|same| same.len() * (same.len() - 1)).sum();
+        if pairs < TELLING_PAIRS { 0.0 } else { (pairs * step) as f64 / (sample.len() as f64 * side * side) }
+    };
+    SQUARES_DEG.map(in_squares).into_iter().fold(0.0, f64::max)
+}
+
+/// How high zones are in degrees, for rows of such a density and a usual radius.
+fn height(density: f64, usual: f64, seen: &Extent) -> f64 {
+    let extent = seen.high - seen.low;
+    // Of a zone a search looks at as many rows as are wanted of a cell.
+    let thin = CELL_ROWS as f64 / (density * 2.0 * usual);
+    let square = (CELL_ROWS as f64 / density).sqrt();
+    // Lower zones than the radius would only be more zones to visit, and so would more zones than cells.
+    let least = usual.max(extent * CELL_ROWS as f64 / seen.rows as f64);
+    square.min(thin).min(extent).max(least).max(SLACK_DEG)
 }
 
 /// The square of degrees up to which a pair is within the radius: sin²(d/2) is the sum of sin²(Δdec/2) and
@@ -380,12 +467,13 @@ pub(super) struct Search {
     /// The zone to look at next, and the one before which to stop.
     zone: usize,
     end: usize,
-    /// Rows of the present zone that are yet to be looked at, and how far east.
+    /// Rows of the present zone that are yet to be looked at, and how far in right ascension a row there may be
+    /// from the place.
     at: usize,
     until: usize,
-    last: f64,
-    /// The first and last right ascension of what lies across the origin, in the present zone.
-    wrapped: Option<(f64, f64)>,
+    ra_reach: f64,
+    /// Rows of the present zone across the origin, to be looked at after these.
+    across: Range<usize>,
 }
 
 /// How much a search may still look at and find.
@@ -403,9 +491,9 @@ impl Search {
             if self.at < self.until && !self.look(zones, number, pairs, allowance) {
                 return false;
             }
-            if let Some((low, high)) = self.wrapped.take() {
-                // The zone is the one before: the number was counted on.
-                self.range(zones, self.zone - 1, low, high);
+            if !self.across.is_empty() {
+                let across = std::mem::take(&mut self.across);
+                self.take(across);
             } else if self.zone < self.end {
                 self.zone += 1;
                 self.enter(zones, self.zone - 1);
@@ -418,65 +506,44 @@ impl Search {
     fn enter(&mut self, zones: &Zones, zone: usize) {
         let Zone { ra_reach: own, dec_reach, .. } = zones.zones[zone];
         let Place { ra: east, dec, radius } = self.place;
-        let reach = if radius == 0.0 { own } else { ra_reach(dec, dec_reach + radius) };
-        if reach >= 180.0 {
-            let rows = zones.rows_of(zone);
-            (self.at, self.until, self.last) = (rows.start, rows.end, f64::INFINITY);
+        self.ra_reach = if radius == 0.0 { own } else { ra_reach(dec, dec_reach + radius) };
+        if self.ra_reach >= 180.0 {
+            self.take(zones.rows_of(zone));
             return;
         }
-        let (low, high) = (east - reach, east + reach);
-        self.range(zones, zone, low, high);
+        let (low, high) = (east - self.ra_reach, east + self.ra_reach);
+        let rows = zones.rows_between(zone, low, high);
         if low < 0.0 {
-            self.wrapped = Some((low + 360.0, f64::INFINITY));
+            self.across = zones.rows_between(zone, low + 360.0, f64::INFINITY);
         } else if high >= 360.0 {
-            self.wrapped = Some((f64::NEG_INFINITY, high - 360.0));
+            self.across = zones.rows_between(zone, f64::NEG_INFINITY, high - 360.0);
         }
+        // A cell may reach from one to the other.
+        if !rows.is_empty() && low < 0.0 {
+            self.across.start = self.across.start.max(rows.end);
+        } else if !rows.is_empty() {
+            self.across.end = self.across.end.min(rows.start);
+        }
+        self.take(rows);
     }
 
-    fn range(&mut self, zones: &Zones, zone: usize, low: f64, high: f64) {
-        if high < zones.first_east || low > zones.last_east {
-            (self.at, self.until) = (0, 0);
-            return;
-        }
-        let cells = zone * zones.columns;
-        let start = zones.starts[cells + zones.column_of(low)] as usize;
-        let end = zones.starts[cells + zones.column_of(high) + 1] as usize;
-        let rows = &zones.rows[start..end];
-        let before = match rows.len() {
-            0..=STEPPED_ROWS => rows.iter().position(|row| row.east >= low).unwrap_or(rows.len()),
-            _ => rows.partition_point(|row| row.east < low),
-        };
-        (self.at, self.until, self.last) = (start + before, end, high);
+    fn take(&mut self, rows: Range<usize>) {
+        (self.at, self.until) = (rows.start, rows.end);
     }
 
-    /// Looks at the rest of the rows of the range; false when the allowance is used up.
+    /// Looks at the rest of the rows that were taken; false when the allowance is used up.
     fn look(&mut self, zones: &Zones, number: u32, pairs: &mut Pairs, allowance: &mut Allowance) -> bool {
         let of_zone = &zones.zones[self.zone - 1];
         let one_radius = zones.radius.is_empty() && self.place.radius == 0.0;
+        let most = self.until.min(self.at.saturating_add(allowance.rows));
         let begun = self.at;
-        let most = self.until.min(begun.saturating_add(allowance.rows));
-        while self.at < most && allowance.pairs > 0 {
-            let row = &zones.rows[self.at];
-            if row.east > self.last {
-                self.until = self.at;
+        for row in &zones.rows[begun..most] {
+            if allowance.pairs == 0 {
                 break;
             }
-            let north = row.dec - self.place.dec;
-            let nearness = if one_radius {
-                let east = (row.east - self.place.ra).abs();
-                let east = east.min(360.0 - east);
-                let (north2, east2) = (north * north, east * east);
-                if north2 + east2 * of_zone.most_cosines <= zones.sure {
-                    Nearness::Sure
-                } else if north.abs() > zones.constant || north2 + east2 * of_zone.least_cosines > of_zone.far {
-                    Nearness::Beyond
-                } else {
-                    Nearness::Unsure
-                }
-            } else {
-                let own = zones.radius.get(self.at).copied().unwrap_or(0.0);
-                let reach = zones.constant + own + self.place.radius;
-                if reach >= EVERYWHERE_DEG || north.abs() <= reach { Nearness::Unsure } else { Nearness::Beyond }
+            let nearness = match one_radius {
+                true => self.nearness(zones, of_zone, row),
+                false => self.nearness_of_own(zones, row),
             };
             self.at += 1;
             if nearness != Nearness::Beyond {
@@ -486,6 +553,34 @@ impl Search {
         }
         allowance.rows -= self.at - begun;
         self.at >= self.until
+    }
+
+    /// How near a row is, where all pairs have one radius. Of a row that is farther than `ra_reach` it can only be
+    /// wrong that it might be within.
+    fn nearness(&self, zones: &Zones, of_zone: &Zone, row: &Row) -> Nearness {
+        let north = row.dec - self.place.dec;
+        let east = (row.east - self.place.ra).abs();
+        let east = east.min(360.0 - east);
+        let (north2, east2) = (north * north, east * east);
+        let mean = self.place.dec - of_zone.middle + 0.5 * north;
+        let square = north2 + east2 * (of_zone.cosines + of_zone.slope * mean);
+        let bend = east2 * of_zone.bend;
+        if north.abs() > zones.constant || square - bend > of_zone.far {
+            Nearness::Beyond
+        } else if square + bend <= zones.sure {
+            Nearness::Sure
+        } else {
+            Nearness::Unsure
+        }
+    }
+
+    /// The same where rows have radii: what is not farther in either coordinate may be near.
+    fn nearness_of_own(&self, zones: &Zones, row: &Row) -> Nearness {
+        let own = zones.radius.get(self.at).copied().unwrap_or(0.0);
+        let reach = zones.constant + own + self.place.radius;
+        let east = (row.east - self.place.ra).abs();
+        let is_within = (row.dec - self.place.dec).abs() <= reach && east.min(360.0 - east) <= self.ra_reach;
+        if reach >= EVERYWHERE_DEG || is_within { Nearness::Unsure } else { Nearness::Beyond }
     }
 }
 
@@ -624,7 +719,7 @@ mod tests {
     #[test]
     fn arranging_gives_others_their_turn() {
         let rows: Vec<(f64, f64)> =
-            (0..600_000).map(|i| (f64::from(i % 3_600) / 10.0, f64::from(i / 3_600) - 80.0)).collect();
+            (0..600_000).map(|i| (f64::from(i % 3_600) / 8.0, f64::from(i / 3_600) - 80.0)).collect();
         let many = places(&rows, None);
         let mut turn = Turn::new();
         let mut arranging = std::pin::pin!(Zones::arrange(&many, 0.1, &mut turn));

@@ -1,10 +1,10 @@
 //! Where the rows of given ids lie, told by a director's index before any chunk is touched.
 //!
 //! An index is sorted Parquet files on the coordinator's disk, in shards of ids that do not overlap, with the
-//! columns `id`, `chunk`, `sub_chunk` and `_healpix_29`. The catalog knows between which ids the entries of a file are, so only the
-//! shards that may hold the ids are opened, and of a file only the pages that may. What its pages hold is kept
-//! in a [`PageCache`]. An index that is not whole, or cannot be read, tells nothing: the chunk files' own
-//! statistics and filters decide then.
+//! columns `id`, `chunk`, `sub_chunk` and `_healpix_29`. The catalog knows between which ids the entries of a
+//! file are, so only the shards that may hold the ids are opened, and of a file only the pages that may. What
+//! its pages hold is kept in a [`PageCache`]. An index that is not whole, or cannot be read, tells nothing: the
+//! chunk files' own statistics and filters decide then.
 
 mod pages;
 
@@ -74,7 +74,7 @@ impl Found {
         }
     }
 
-    /// The values of `_healpix_29` that director rows with the ids have; `None` where they are more than a few.
+    /// The values of `_healpix_29` that rows with the ids have, orphans' too; `None` where they are more than a few.
     pub(crate) fn cells(&self) -> Option<&BTreeSet<i64>> {
         (self.cells.len() <= FEW_CELLS).then_some(&self.cells)
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::Array;
 use datafusion::arrow::compute::cast;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, NullEquality, Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
@@ -275,8 +275,8 @@ async fn ids_of(state: &SessionState, found: &Narrowing) -> Result<Option<Vec<Sc
     Ok(Some(values))
 }
 
-/// The plan with the list on the join's large side, as far down as it goes, and on what is joined with that side by
-/// the same ids above.
+/// The plan with the list on the join's large side, as far down as it goes, and on what is joined by the same ids
+/// below and above.
 fn listed(
     state: &SessionState,
     plan: LogicalPlan,
@@ -291,20 +291,27 @@ fn listed(
     let push_down = optimizer_rules().into_iter().filter(|rule| rule.name() == "push_down_filter").collect();
     let push_down = Optimizer::with_rules(push_down);
     let pushed = |plan| push_down.optimize(plan, state, |_, _| {});
-    plan.transform_up(|node| {
-        let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
-        if join == found.join {
-            let large = if found.large_is_left { &mut join.left } else { &mut join.right };
-            let filtered = LogicalPlan::Filter(Filter::try_new(condition.clone(), Arc::clone(large))?);
-            *large = Arc::new(pushed(filtered)?);
-            return Ok(Transformed::yes(LogicalPlan::Join(join)));
+    let narrowed = plan.transform_down(|node| {
+        let LogicalPlan::Join(join) = &node else { return Ok(Transformed::no(node)) };
+        if *join != found.join {
+            return Ok(Transformed::no(node));
         }
-        // A small side gave the list, and is known by what it was.
-        if seen.iter().any(|(small, _)| *small == join.left || *small == join.right) {
-            return Ok(Transformed::no(LogicalPlan::Join(join)));
-        }
-        let shared = share_key_conditions(join)?;
-        if shared.transformed { pushed(shared.data).map(Transformed::yes) } else { Ok(shared) }
-    })
-    .map(|narrowed| narrowed.data)
+        let mut join = join.clone();
+        let large = if found.large_is_left { &mut join.left } else { &mut join.right };
+        let filtered = LogicalPlan::Filter(Filter::try_new(condition.clone(), Arc::clone(large))?);
+        *large = Arc::new(pushed(filtered)?);
+        Ok(Transformed::new(LogicalPlan::Join(join), true, TreeNodeRecursion::Stop))
+    })?;
+    narrowed
+        .data
+        .transform_up(|node| {
+            let LogicalPlan::Join(join) = node else { return Ok(Transformed::no(node)) };
+            // A small side gave a list, and is known by what it was.
+            if seen.iter().any(|(small, _)| *small == join.left || *small == join.right) {
+                return Ok(Transformed::no(LogicalPlan::Join(join)));
+            }
+            let shared = share_key_conditions(join)?;
+            if shared.transformed { pushed(shared.data).map(Transformed::yes) } else { Ok(shared) }
+        })
+        .data()
 }

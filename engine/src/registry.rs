@@ -9,8 +9,8 @@ use crate::functions::{aggregate_functions, scalar_functions};
 use crate::guard::limited_functions;
 use crate::repair::physical_rules;
 
-/// A state with DataFusion's rules for physical plans, mended, and its functions, bounded where their result can outgrow their input, and
-/// the functions of the sky, aggregates among them.
+/// A state with DataFusion's rules for physical plans, mended, with its functions, bounded where their result can
+/// outgrow their input, and with the functions of the sky, aggregates among them.
 pub(crate) fn state_builder(config: SessionConfig) -> SessionStateBuilder {
     let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(plain_types(config))

@@ -452,7 +452,7 @@ impl SkyTable {
     fn cells_of_ids(&self, condition: &Expr) -> Option<Expr> {
         let in_its_cell = match self.table.kind {
             TableKind::Director => true,
-            // In the cell of the director's row, but for rows with a position of their own.
+            // In the cell of the director's row, or that of orphans, but for rows with a position of their own.
             TableKind::Child | TableKind::Companion => self.table.ra_column.is_none(),
             TableKind::Match | TableKind::Replicated => false,
         };

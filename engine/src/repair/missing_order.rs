@@ -52,8 +52,7 @@ pub(crate) fn missing_order(
     rows: &Arc<dyn ExecutionPlan>,
     wanted: Option<OrderingRequirements>,
 ) -> Result<Option<LexOrdering>> {
-    let Some(OrderingRequirements::Hard(ways)) = wanted else { return Ok(None) };
-    let Some(order) = ways.into_iter().next() else { return Ok(None) };
+    let Some(order) = wanted.map(OrderingRequirements::into_single) else { return Ok(None) };
     let has = rows.equivalence_properties().ordering_satisfy_requirement(order.clone())?;
     Ok((!has).then(|| LexOrdering::from(order)))
 }

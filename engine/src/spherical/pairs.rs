@@ -36,6 +36,12 @@ impl Pairs {
         self.arranged.len()
     }
 
+    /// How many pairs may be too far apart.
+    #[cfg(test)]
+    pub(super) fn unsure(&self) -> usize {
+        self.unsure.len()
+    }
+
     /// The arranged rows of the pairs that are near for certain.
     #[cfg(test)]
     pub(super) fn sure(&self) -> impl Iterator<Item = u32> {

@@ -3,11 +3,12 @@
 //!
 //! The rows lie in zones of declination, by right ascension in each (Gray, Nieto-Santisteban & Szalay 2006,
 //! "The Zones Algorithm"). A zone is cut into cells of a few rows, so that a search begins where its rows do;
-//! rows of a cell that has many are sorted. Where rows are sparse beside the radius cells are about as high as wide, and neighbours
-//! in the sky are neighbours in memory; where they crowd, zones are thin, down to the radius, for a search looks
-//! at all that lies between its first and last right ascension. What is left is a comparison of two coordinates,
-//! and no trigonometry: how much a degree of right ascension shrinks is all but a straight line within a zone,
-//! known well enough to tell most pairs within the radius, and most beyond it, from the few at its border.
+//! rows of a cell that has many are sorted. Where rows are sparse beside the radius cells are about as high as
+//! wide, and neighbours in the sky are neighbours in memory; where they crowd, zones are thin, down to the
+//! radius, for a search looks at all that lies between its first and last right ascension. What is left is a
+//! comparison of two coordinates, and no trigonometry: how much a degree of right ascension shrinks is all but
+//! a straight line within a zone, known well enough to tell most pairs within the radius, and most beyond it,
+//! from the few at its border.
 
 use std::ops::Range;
 
@@ -219,8 +220,8 @@ impl Zones {
             let high = (low + height + 2.0 * SLACK_DEG).min(seen.high);
             let ra_reach = ra_reach(low.abs().max(high.abs()), dec_reach);
             let middle = 0.5 * (low + high);
-            // Twice the product is the cosine of the sum and the cosine of the difference, each within the
-            // square of its argument's half of what it is taken for.
+            // The product is cos² of the mean less sin² of half the difference. The first is within the square of
+            // `off` of its tangent in the middle, the second at most the square of `apart`.
             let off = (0.5 * (high - low + dec_reach)).to_radians();
             let apart = (0.5 * dec_reach).to_radians();
             self.zones.push(Zone {
@@ -282,7 +283,7 @@ impl Zones {
 
     /// Bytes that `rows` rows take.
     pub(super) fn bytes(rows: usize) -> usize {
-        // Arranged rows, their radius the same again while they are sorted, and cells.
+        // Arranged rows with their radius, the same again while they are parted from it, and cells.
         rows * (2 * (size_of::<Row>() + size_of::<f64>()) + 2 * size_of::<u32>())
     }
 }
@@ -343,6 +344,7 @@ impl Cells {
                 let rows = self.starts[cell] as usize..self.starts[cell + 1] as usize;
                 if rows.len() > UNSORTED_ROWS {
                     filled[rows].sort_unstable_by(|a, b| east(a).total_cmp(&east(b)));
+                    turn.give().await;
                 }
             }
             turn.give().await;
@@ -495,6 +497,9 @@ impl Search {
                 let across = std::mem::take(&mut self.across);
                 self.take(across);
             } else if self.zone < self.end {
+                // To look at no row takes its time too.
+                let Some(left) = allowance.rows.checked_sub(1) else { return false };
+                allowance.rows = left;
                 self.zone += 1;
                 self.enter(zones, self.zone - 1);
             } else {
@@ -713,6 +718,45 @@ mod tests {
         // The last is looked at because the first is in its zone; the condition will tell them apart.
         assert_eq!(near(&zones, Place { ra: 190.0, dec: 0.0, radius: 0.0 }, 10), [0, 3]);
         assert_eq!(near(&zones, Place { ra: 190.0, dec: 0.6, radius: 0.0 }, 10), [0]);
+    }
+
+    /// Evenly spread numbers from 0 to 1.
+    fn spread(step: f64) -> impl Iterator<Item = f64> {
+        (1..).map(move |i| (f64::from(i) * step).fract())
+    }
+
+    /// Rows and zones that a search for each row looks at, and the rows near it, on average. Hardly any is in doubt.
+    fn looked_at(rows: &[(f64, f64)], constant: f64) -> (f64, f64) {
+        let places = places(rows, None);
+        let zones = arranged(&places, constant);
+        let mut pairs = Pairs::default();
+        let mut left = Allowance { pairs: usize::MAX, rows: usize::MAX };
+        for row in 0..places.len() {
+            assert!(zones.search(places.get(row).unwrap()).next(&zones, row as u32, &mut pairs, &mut left));
+        }
+        let sure = pairs.len() - pairs.unsure();
+        assert!(pairs.unsure() * 100 <= sure || constant == 0.0, "{} of {} in doubt", pairs.unsure(), pairs.len());
+        let of_each = |count: usize| count as f64 / rows.len() as f64;
+        (of_each(usize::MAX - left.rows), of_each(sure))
+    }
+
+    #[test]
+    fn a_search_looks_at_few_rows_wherever_they_crowd() {
+        let unit = || spread(0.618_033_988_749_895).zip(spread(0.754_877_666_246_693));
+        let sky: Vec<(f64, f64)> =
+            unit().take(40_000).map(|(a, b)| (a * 360.0, (2.0 * b - 1.0).asin().to_degrees())).collect();
+        let strip: Vec<(f64, f64)> = sky.iter().map(|(ra, dec)| (*ra, dec / 90.0)).collect();
+        let chunk: Vec<(f64, f64)> = unit().take(40_000).map(|(a, b)| (359.0 + a * 3.0, 40.0 + b * 2.0)).collect();
+        let chunk: Vec<(f64, f64)> = chunk.iter().map(|(ra, dec)| (ra % 360.0, *dec)).collect();
+        // Half of the rows in a field of a twentieth of a degree.
+        let field = unit().map(|(a, b)| (120.0 + a / 20.0, 10.0 + b / 20.0));
+        let deep: Vec<(f64, f64)> = sky.iter().step_by(2).copied().chain(field.take(20_000)).collect();
+        for (name, rows) in [("sky", sky), ("strip", strip), ("chunk", chunk), ("deep", deep)] {
+            for constant in [0.0, 1.0 / 3600.0, 20.0 / 3600.0] {
+                let (looked, near) = looked_at(&rows, constant);
+                assert!(looked < 40.0 + 4.0 * near, "{name} at {constant}: {looked} rows for {near} near ones");
+            }
+        }
     }
 
     /// Arranging many rows returns to the runtime again and again, so that it can be stopped.

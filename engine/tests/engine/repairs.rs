@@ -256,6 +256,9 @@ async fn an_order_of_which_constants_are_a_part_is_kept_in_a_union() {
                (SELECT x > 3, x, x FROM (VALUES (1), (2)) v (x)) ORDER BY 1 DESC NULLS FIRST, 2, 3 DESC";
     check(&house, sql, &["false|1|1", "false|2|2", "false|3|5", "true|3|5"]).await;
     check(&house, &format!("{sql} LIMIT 2"), &["false|1|1", "true|3|5"]).await;
+    let rows = sql.split(" ORDER").next().unwrap();
+    let sql = format!("SELECT array_agg(r ORDER BY p DESC NULLS FIRST, q, r DESC) FROM ({rows}) t (p, q, r)");
+    check(&house, &sql, &["[5, 1, 2, 5]"]).await;
 }
 
 /// Rows for a query around and for the one within.

@@ -32,6 +32,7 @@ use super::maps::in_order;
 use super::scan::{ChunkScan, ChunkScanExec};
 use crate::dispatch::{EncodedFragment, PlannedChunk};
 use crate::frames::{decode_schema, encode_schema};
+use crate::repair::ForgetConstantsExec;
 use crate::shuffle::leaf::StageLeafExec;
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::best::{Best, Ties};
@@ -42,7 +43,7 @@ use crate::tables::PairSide;
 /// A node of ours on the wire.
 #[derive(Clone, PartialEq, Message)]
 struct NodeMessage {
-    #[prost(oneof = "Node", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Node", tags = "1, 2, 3, 4, 5")]
     node: Option<Node>,
 }
 
@@ -56,7 +57,13 @@ enum Node {
     StageLeaf(StageLeafMessage),
     #[prost(message, tag = "4")]
     Cells(Box<CellsMessage>),
+    #[prost(message, tag = "5")]
+    ForgetConstants(ForgetConstantsMessage),
 }
+
+/// Its input is all there is of it.
+#[derive(Clone, PartialEq, Message)]
+struct ForgetConstantsMessage {}
 
 /// A division by cells on the wire.
 #[derive(Clone, PartialEq, Message)]
@@ -297,6 +304,7 @@ impl PhysicalExtensionCodec for FragmentCodec {
         match (message.node, inputs) {
             (Some(Node::Scan(scan)), []) => Ok(Arc::new(reader.scan(*scan)?)),
             (Some(Node::StageLeaf(leaf)), []) => Ok(Arc::new(stage_leaf(leaf)?)),
+            (Some(Node::ForgetConstants(_)), [input]) => Ok(Arc::new(ForgetConstantsExec::new(Arc::clone(input)))),
             (Some(Node::Cells(cells)), [input]) => Ok(Arc::new(reader.cells(&cells, input)?)),
             (Some(Node::SphericalJoin(join)), [left, right]) => Ok(Arc::new(reader.spherical(&join, left, right)?)),
             (Some(_), inputs) => exec_err!("a plan node cannot have {} inputs", inputs.len()),
@@ -319,6 +327,8 @@ impl PhysicalExtensionCodec for FragmentCodec {
             Node::Cells(Box::new(writer.cells(cells)?))
         } else if let Some(leaf) = node.downcast_ref::<StageLeafExec>() {
             Node::StageLeaf(stage_leaf_message(leaf))
+        } else if node.is::<ForgetConstantsExec>() {
+            Node::ForgetConstants(ForgetConstantsMessage {})
         } else {
             return internal_err!("{} cannot run beside a chunk", node.name());
         };

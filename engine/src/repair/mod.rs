@@ -13,6 +13,7 @@ mod lateral;
 mod missing_order;
 mod multiset;
 mod offset;
+mod padded;
 mod push_down;
 mod recursive;
 mod set_comparison;
@@ -37,6 +38,8 @@ use missing_order::MissingOrderRule;
 pub(crate) use missing_order::{missing_order, sorted};
 use multiset::MultisetRule;
 use offset::OffsetRule;
+pub(crate) use padded::ForgetConstantsExec;
+use padded::PaddedSidesRule;
 use push_down::KeepAboveTotals;
 use recursive::RecursiveRule;
 use set_comparison::SetComparisonRule;
@@ -79,5 +82,6 @@ pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Syn
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let check = rules.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(rules.len());
     rules.insert(check, Arc::new(MissingOrderRule));
+    rules.insert(0, Arc::new(PaddedSidesRule));
     rules
 }

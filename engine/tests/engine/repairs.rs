@@ -261,6 +261,34 @@ async fn an_order_of_which_constants_are_a_part_is_kept_in_a_union() {
     check(&house, &sql, &["[5, 1, 2, 5]"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_constant_on_a_padded_side_is_not_in_the_rows_of_the_join() {
+    for scheme in schemes() {
+        let house = House::build(scheme).await;
+        let last = "(SELECT max(y) AS c FROM (VALUES (1), (2)) u (y)) d";
+        let rows = "(VALUES (1), (2), (3), (2), (4)) t (x)";
+        for join in [
+            format!("{rows} LEFT JOIN {last}"),
+            format!("{last} RIGHT JOIN {rows}"),
+            format!("{rows} FULL JOIN {last}"),
+        ] {
+            let first = format!("SELECT x FROM {join} ON x = c ORDER BY c DESC NULLS LAST, x LIMIT 1");
+            check(&house, &first, &["2"]).await;
+            let groups = format!("SELECT c, count(*) FROM {join} ON x = c GROUP BY c");
+            check(&house, &groups, &["2|2", "NULL|3"]).await;
+            let numbered = format!("SELECT c, x, row_number() OVER (PARTITION BY c ORDER BY x) FROM {join} ON x = c");
+            check(&house, &numbered, &["2|2|1", "2|2|2", "NULL|1|1", "NULL|3|2", "NULL|4|3"]).await;
+        }
+        // Beside chunks too.
+        let faint = "(SELECT objectId, 1 AS is_faint FROM source WHERE mag > 20) s";
+        let groups = |join: &str| format!("SELECT is_faint, count(DISTINCT o.objectId) FROM {join} GROUP BY is_faint");
+        let sql = groups(&format!("object o LEFT JOIN {faint} ON s.objectId = o.objectId"));
+        let expected = house.ask_plain(&sql.replace("objectId", "\"objectId\"")).await;
+        assert_eq!(expected.len(), 2, "{expected:?}");
+        assert_eq!(house.ask(&sql).await.unwrap(), expected);
+    }
+}
+
 /// Rows for a query around and for the one within.
 const T: &str = "(VALUES (1, 10), (2, 20), (3, 30), (NULL, 40)) AS a (k, x)";
 const U: &str =

@@ -32,7 +32,7 @@ use super::maps::in_order;
 use super::scan::{ChunkScan, ChunkScanExec};
 use crate::dispatch::{EncodedFragment, PlannedChunk};
 use crate::frames::{decode_schema, encode_schema};
-use crate::repair::ForgetConstantsExec;
+use crate::repair::ForgetExec;
 use crate::shuffle::leaf::StageLeafExec;
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::best::{Best, Ties};
@@ -58,12 +58,12 @@ enum Node {
     #[prost(message, tag = "4")]
     Cells(Box<CellsMessage>),
     #[prost(message, tag = "5")]
-    ForgetConstants(ForgetConstantsMessage),
+    Forget(ForgetMessage),
 }
 
 /// Its input is all there is of it.
 #[derive(Clone, PartialEq, Message)]
-struct ForgetConstantsMessage {}
+struct ForgetMessage {}
 
 /// A division by cells on the wire.
 #[derive(Clone, PartialEq, Message)]
@@ -304,7 +304,7 @@ impl PhysicalExtensionCodec for FragmentCodec {
         match (message.node, inputs) {
             (Some(Node::Scan(scan)), []) => Ok(Arc::new(reader.scan(*scan)?)),
             (Some(Node::StageLeaf(leaf)), []) => Ok(Arc::new(stage_leaf(leaf)?)),
-            (Some(Node::ForgetConstants(_)), [input]) => Ok(Arc::new(ForgetConstantsExec::new(Arc::clone(input)))),
+            (Some(Node::Forget(_)), [input]) => Ok(Arc::new(ForgetExec::new(Arc::clone(input)))),
             (Some(Node::Cells(cells)), [input]) => Ok(Arc::new(reader.cells(&cells, input)?)),
             (Some(Node::SphericalJoin(join)), [left, right]) => Ok(Arc::new(reader.spherical(&join, left, right)?)),
             (Some(_), inputs) => exec_err!("a plan node cannot have {} inputs", inputs.len()),
@@ -327,8 +327,8 @@ impl PhysicalExtensionCodec for FragmentCodec {
             Node::Cells(Box::new(writer.cells(cells)?))
         } else if let Some(leaf) = node.downcast_ref::<StageLeafExec>() {
             Node::StageLeaf(stage_leaf_message(leaf))
-        } else if node.is::<ForgetConstantsExec>() {
-            Node::ForgetConstants(ForgetConstantsMessage {})
+        } else if node.is::<ForgetExec>() {
+            Node::Forget(ForgetMessage {})
         } else {
             return internal_err!("{} cannot run beside a chunk", node.name());
         };

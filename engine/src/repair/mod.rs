@@ -38,7 +38,7 @@ use missing_order::MissingOrderRule;
 pub(crate) use missing_order::{missing_order, sorted};
 use multiset::MultisetRule;
 use offset::OffsetRule;
-pub(crate) use padded::ForgetConstantsExec;
+pub(crate) use padded::ForgetExec;
 use padded::PaddedSidesRule;
 use push_down::KeepAboveTotals;
 use recursive::RecursiveRule;

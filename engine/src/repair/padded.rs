@@ -1,6 +1,7 @@
 //! Sides that an outer join fills up with NULL: DataFusion takes what is constant within such a side for
 //! constant in the join's rows too. It then leaves the column out of sorts, and takes rows to come in groups
-//! of it. Here the side is said to have no constants.
+//! of it. Here nothing is said of the join's rows: with their order known, a sort above would move below the
+//! join, and there the column is a constant again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use datafusion::common::{JoinType, Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PiecewiseMergeJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 
-/// Puts a [`ForgetConstantsExec`] over each side with constants that a join fills up.
+/// Puts a [`ForgetExec`] over each join that fills up a side with constants.
 #[derive(Debug)]
 pub(super) struct PaddedSidesRule;
 
@@ -31,27 +32,17 @@ impl PhysicalOptimizerRule for PaddedSidesRule {
 
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let Some(join_type) = join_type(&node) else { return Ok(Transformed::no(node)) };
-            let padded = match join_type {
-                JoinType::Left => [false, true],
-                JoinType::Right => [true, false],
-                JoinType::Full => [true, true],
-                _ => return Ok(Transformed::no(node)),
-            };
-            let forget = |side: &Arc<dyn ExecutionPlan>, padded: bool| {
-                padded && !side.equivalence_properties().constants().is_empty()
-            };
             let sides = node.children();
-            if !sides.iter().zip(padded).any(|(side, padded)| forget(side, padded)) {
+            let padded = match join_type(&node) {
+                Some(JoinType::Left) => &sides[1..],
+                Some(JoinType::Right) => &sides[..1],
+                Some(JoinType::Full) => &sides[..],
+                _ => &[],
+            };
+            if padded.iter().all(|side| side.equivalence_properties().constants().is_empty()) {
                 return Ok(Transformed::no(node));
             }
-            let sides = sides.into_iter().zip(padded).map(|(side, padded)| match forget(side, padded) {
-                true => Arc::new(ForgetConstantsExec::new(Arc::clone(side))) as _,
-                false => Arc::clone(side),
-            });
-            let sides = sides.collect();
-            let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-            Ok(Transformed::yes(node.replace_children(sides, recompute)?))
+            Ok(Transformed::yes(Arc::new(ForgetExec::new(node)) as _))
         })
         .data()
     }
@@ -70,39 +61,34 @@ fn join_type(node: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
     }
 }
 
-/// The rows of its input, of which only their order is known.
+/// The rows of its input, of which neither constants nor order are known.
 #[derive(Debug)]
-pub(crate) struct ForgetConstantsExec {
+pub(crate) struct ForgetExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
 
-impl ForgetConstantsExec {
+impl ForgetExec {
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>) -> Self {
-        let orders = input.equivalence_properties().oeq_class().iter().cloned();
-        let known = EquivalenceProperties::new_with_orderings(input.schema(), orders);
-        let properties = input.properties().as_ref().clone().with_eq_properties(known);
-        ForgetConstantsExec { input, properties: Arc::new(properties) }
+        let nothing = EquivalenceProperties::new(input.schema());
+        let properties = input.properties().as_ref().clone().with_eq_properties(nothing);
+        ForgetExec { input, properties: Arc::new(properties) }
     }
 }
 
-impl DisplayAs for ForgetConstantsExec {
+impl DisplayAs for ForgetExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "ForgetConstantsExec")
+        write!(f, "ForgetExec")
     }
 }
 
-impl ExecutionPlan for ForgetConstantsExec {
+impl ExecutionPlan for ForgetExec {
     fn name(&self) -> &'static str {
-        "ForgetConstantsExec"
+        "ForgetExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
         &self.properties
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -122,8 +108,8 @@ impl ExecutionPlan for ForgetConstantsExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(ForgetConstantsExec::new(input))),
-            _ => internal_err!("ForgetConstantsExec has one child"),
+            (Some(input), true) => Ok(Arc::new(ForgetExec::new(input))),
+            _ => internal_err!("ForgetExec has one child"),
         }
     }
 
@@ -138,7 +124,7 @@ impl ExecutionPlan for ForgetConstantsExec {
     fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
         match inputs {
             [input] => Ok(Arc::clone(input)),
-            _ => internal_err!("ForgetConstantsExec has one child"),
+            _ => internal_err!("ForgetExec has one child"),
         }
     }
 

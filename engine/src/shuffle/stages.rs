@@ -46,7 +46,7 @@ use crate::dispatch::{ChunkList, EncodedFragment};
 use crate::plan::codec::encode_fragment;
 use crate::plan::dispatch::ChunkDispatchExec;
 use crate::plan::fold::holds_subquery;
-use crate::repair::{ForgetConstantsExec, missing_order, sorted};
+use crate::repair::{ForgetExec, missing_order, sorted};
 use crate::spherical::SphericalJoinExec;
 use crate::spherical::cells::CellsExec;
 
@@ -249,7 +249,7 @@ fn divides(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<ProjectionExec>()
         || node.is::<UnionExec>()
         || node.is::<CellsExec>()
-        || node.is::<ForgetConstantsExec>()
+        || node.is::<ForgetExec>()
         || node.is::<CooperativeExec>();
     // One partition at a time, with something above that makes one of the partitions' answers.
     let by_partition = node.is::<LocalLimitExec>()

@@ -560,12 +560,16 @@ impl Search {
         self.at >= self.until
     }
 
+    /// How far north of the place a row is, and how far from it in right ascension, either way.
+    fn offset(&self, row: &Row) -> (f64, f64) {
+        let east = (row.east - self.place.ra).abs();
+        (row.dec - self.place.dec, east.min(360.0 - east))
+    }
+
     /// How near a row is, where all pairs have one radius. Of a row that is farther than `ra_reach` it can only be
     /// wrong that it might be within.
     fn nearness(&self, zones: &Zones, of_zone: &Zone, row: &Row) -> Nearness {
-        let north = row.dec - self.place.dec;
-        let east = (row.east - self.place.ra).abs();
-        let east = east.min(360.0 - east);
+        let (north, east) = self.offset(row);
         let (north2, east2) = (north * north, east * east);
         let mean = self.place.dec - of_zone.middle + 0.5 * north;
         let square = north2 + east2 * (of_zone.cosines + of_zone.slope * mean);
@@ -583,8 +587,8 @@ impl Search {
     fn nearness_of_own(&self, zones: &Zones, row: &Row) -> Nearness {
         let own = zones.radius.get(self.at).copied().unwrap_or(0.0);
         let reach = zones.constant + own + self.place.radius;
-        let east = (row.east - self.place.ra).abs();
-        let is_within = (row.dec - self.place.dec).abs() <= reach && east.min(360.0 - east) <= self.ra_reach;
+        let (north, east) = self.offset(row);
+        let is_within = north.abs() <= reach && east <= self.ra_reach;
         if reach >= EVERYWHERE_DEG || is_within { Nearness::Unsure } else { Nearness::Beyond }
     }
 }
@@ -763,7 +767,7 @@ mod tests {
     #[test]
     fn arranging_gives_others_their_turn() {
         let rows: Vec<(f64, f64)> =
-            (0..600_000).map(|i| (f64::from(i % 3_600) / 8.0, f64::from(i / 3_600) - 80.0)).collect();
+            (0..600_000).map(|i| (f64::from(i % 3_600) / 10.0, f64::from(i / 3_600) - 80.0)).collect();
         let many = places(&rows, None);
         let mut turn = Turn::new();
         let mut arranging = std::pin::pin!(Zones::arrange(&many, 0.1, &mut turn));

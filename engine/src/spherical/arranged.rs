@@ -105,9 +105,6 @@ pub(super) fn places(exprs: &PlaceExprs, batch: &RecordBatch) -> Result<Places> 
         let array = expr.evaluate(batch)?.into_array(batch.num_rows())?;
         Ok(cast(&array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
     };
-    Ok(Places {
-        ra: number(&exprs.ra)?,
-        dec: number(&exprs.dec)?,
-        radius: exprs.radius.as_ref().map(number).transpose()?,
-    })
+    let radius = exprs.radius.as_ref().map(number).transpose()?;
+    Ok(Places::new(&number(&exprs.ra)?, &number(&exprs.dec)?, radius.as_ref()))
 }

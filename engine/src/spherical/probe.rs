@@ -13,7 +13,7 @@ use super::arranged::{Arranged, places};
 use super::best::Choosing;
 use super::exec::Work;
 use super::pairs::{Pairs, Rows, numbers};
-use super::zones::{Allowance, Places, Search};
+use super::zones::{Allowance, Places, Searched};
 use crate::interrupt::Turn;
 
 /// Arranged rows that are looked at before the runtime may have its turn.
@@ -47,8 +47,8 @@ struct ProbingBatch {
     places: Places,
     /// The next row to look up.
     next: usize,
-    /// The row whose search has not ended.
-    search: Option<(u32, Search)>,
+    /// The row whose search has not ended, and how far it has gone.
+    search: Option<(u32, Searched)>,
     /// The rows that have matched; empty where nobody will ask.
     matched: Vec<bool>,
 }
@@ -151,17 +151,17 @@ impl Probing {
     fn look_up(&self, arranged: &Arranged, batch: &mut ProbingBatch, pairs: &mut Pairs) -> bool {
         let mut allowance = Allowance { pairs: self.batch_rows, rows: ROWS_AT_ONCE };
         loop {
-            let (row, mut search) = match batch.search.take() {
+            let (row, from) = match batch.search.take() {
                 Some(begun) => begun,
                 None if batch.next == batch.rows.num_rows() => return true,
                 None => {
                     batch.next += 1;
-                    let Some(place) = batch.places.get(batch.next - 1) else { continue };
-                    (batch.next as u32 - 1, arranged.zones.search(place))
+                    (batch.next as u32 - 1, Searched::default())
                 }
             };
-            if !search.next(&arranged.zones, row, pairs, &mut allowance) {
-                batch.search = Some((row, search));
+            let Some(place) = batch.places.get(row as usize) else { continue };
+            if let Some(searched) = arranged.zones.search(place, row, from, pairs, &mut allowance) {
+                batch.search = Some((row, searched));
                 return false;
             }
         }

@@ -13,6 +13,7 @@
 use std::ops::Range;
 
 use datafusion::arrow::array::{Array, Float64Array};
+use datafusion::arrow::buffer::ScalarBuffer;
 use skyflight_sky::{Degrees, Position};
 
 use super::pairs::Pairs;
@@ -47,12 +48,14 @@ const FLAT_DEG: f64 = 5.0;
 /// Rows arranged between two looks at the clock.
 const PIECE_ROWS: usize = 1 << 14;
 
-/// What is known of the rows of one batch: positions in degrees, and the radius that each adds.
+/// Where the rows of one batch lie, in degrees, and the radius that each adds.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
-    pub(super) ra: Float64Array,
-    pub(super) dec: Float64Array,
-    pub(super) radius: Option<Float64Array>,
+    /// In [0, 360).
+    ra: ScalarBuffer<f64>,
+    /// No number for a row that is near nothing.
+    dec: ScalarBuffer<f64>,
+    radius: Option<ScalarBuffer<f64>>,
 }
 
 /// A row that has a position, and a radius if rows have one.
@@ -66,28 +69,50 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// `None` for a row that is near nothing: its position is NULL or none, or its radius is NULL.
-    pub(super) fn get(&self, row: usize) -> Option<Place> {
-        if !self.ra.is_valid(row) || !self.dec.is_valid(row) {
-            return None;
+    /// A row is near nothing if its position is NULL or none, or its radius is NULL.
+    pub(super) fn new(ra: &Float64Array, dec: &Float64Array, radius: Option<&Float64Array>) -> Places {
+        // Once for all rows, most of which are as they should be.
+        if all(ra, |ra| (0.0..360.0).contains(&ra))
+            && all(dec, |dec| (-90.0..=90.0).contains(&dec))
+            && radius.is_none_or(|radius| all(radius, |radius| !radius.is_nan()))
+        {
+            let values = |array: &Float64Array| array.values().clone();
+            return Places { ra: values(ra), dec: values(dec), radius: radius.map(values) };
         }
-        let (mut ra, dec) = (self.ra.value(row), self.dec.value(row));
-        if !((0.0..360.0).contains(&ra) && (-90.0..=90.0).contains(&dec)) {
-            ra = Position::new(Degrees(ra), Degrees(dec)).ok()?.ra().0;
-        }
-        let radius = match &self.radius {
-            None => 0.0,
-            Some(radius) if radius.is_null(row) => return None,
+        let place = |row: usize| {
+            let has = |array: &Float64Array| array.is_valid(row);
+            if !has(ra) || !has(dec) || !radius.is_none_or(has) {
+                return None;
+            }
+            let dec = dec.value(row);
+            let ra = Position::new(Degrees(ra.value(row)), Degrees(dec)).ok()?.ra().0;
+            let radius = radius.map_or(0.0, |radius| radius.value(row));
             // A radius that is no number is above all others, as Arrow compares.
-            Some(radius) if radius.value(row).is_nan() => EVERYWHERE_DEG,
-            Some(radius) => radius.value(row),
+            Some(Place { ra, dec, radius: if radius.is_nan() { EVERYWHERE_DEG } else { radius } })
         };
-        Some(Place { ra, dec, radius })
+        let nowhere = Place { ra: 0.0, dec: f64::NAN, radius: 0.0 };
+        let places: Vec<Place> = (0..ra.len()).map(|row| place(row).unwrap_or(nowhere)).collect();
+        let each = |value: fn(&Place) -> f64| places.iter().map(value).collect();
+        let radius = radius.map(|_| each(|place| place.radius));
+        Places { ra: each(|place| place.ra), dec: each(|place| place.dec), radius }
+    }
+
+    /// `None` for a row that is near nothing.
+    pub(super) fn get(&self, row: usize) -> Option<Place> {
+        let dec = self.dec[row];
+        let radius = self.radius.as_ref().map_or(0.0, |radius| radius[row]);
+        (!dec.is_nan()).then(|| Place { ra: self.ra[row], dec, radius })
     }
 
     pub(super) fn len(&self) -> usize {
         self.ra.len()
     }
+}
+
+/// True if no value is NULL and something is true of each.
+fn all(array: &Float64Array, is_true: impl Fn(f64) -> bool) -> bool {
+    // Without a stop at the first, so that several are looked at at once.
+    array.null_count() == 0 && array.values().iter().fold(true, |all, value| all & is_true(*value))
 }
 
 /// See the module.
@@ -266,19 +291,136 @@ impl Zones {
         start..end
     }
 
-    /// Starts a search for the rows near a place.
-    pub(super) fn search(&self, place: Place) -> Search {
+    /// Adds pairs of the row `number`, which is at `place`, with rows near it, until the allowance is used up;
+    /// then gives where to go on, and `None` when no more are left.
+    pub(super) fn search(
+        &self,
+        place: Place,
+        number: u32,
+        from: Searched,
+        pairs: &mut Pairs,
+        allowance: &mut Allowance,
+    ) -> Option<Searched> {
+        let place = Place { ra: self.grid.east_of(place.ra), ..place };
+        if self.radius.is_empty() && place.radius == 0.0 {
+            let nearness = |zone: &Zone, _: f64, _: usize, row: &Row| self.nearness(place, zone, row);
+            self.search_by(nearness, place, number, from, pairs, allowance)
+        } else {
+            let nearness = |_: &Zone, ra_reach, at, row: &Row| self.nearness_of_own(place, ra_reach, at, row);
+            self.search_by(nearness, place, number, from, pairs, allowance)
+        }
+    }
+
+    fn search_by(
+        &self,
+        nearness: impl Fn(&Zone, f64, usize, &Row) -> Nearness,
+        place: Place,
+        number: u32,
+        mut from: Searched,
+        pairs: &mut Pairs,
+        allowance: &mut Allowance,
+    ) -> Option<Searched> {
+        let near = self.zones_near(place);
+        for at in near.start + from.zones as usize..near.end {
+            // To look at no row takes its time too.
+            let Some(left) = allowance.rows.checked_sub(1) else { return Some(from) };
+            allowance.rows = left;
+            let zone = &self.zones[at];
+            let reach = match place.radius == 0.0 {
+                true => zone.ra_reach,
+                false => ra_reach(place.dec, zone.dec_reach + place.radius),
+            };
+            let (mut rows, mut across) = self.rows_near(at, place.ra, reach);
+            let mut before = from.rows as usize;
+            loop {
+                let mut next = rows.start + before.min(rows.len());
+                before -= next - rows.start;
+                let most = rows.end.min(next.saturating_add(allowance.rows));
+                let begun = next;
+                for row in &self.rows[next..most] {
+                    if allowance.pairs == 0 {
+                        break;
+                    }
+                    let nearness = nearness(zone, reach, next, row);
+                    next += 1;
+                    if nearness != Nearness::Beyond {
+                        pairs.push(row.number, number, nearness == Nearness::Sure);
+                        allowance.pairs -= 1;
+                    }
+                }
+                allowance.rows -= next - begun;
+                from.rows += (next - begun) as u32;
+                if next < rows.end {
+                    return Some(from);
+                }
+                if across.is_empty() {
+                    break;
+                }
+                rows = std::mem::take(&mut across);
+            }
+            from = Searched { zones: from.zones + 1, rows: 0 };
+        }
+        None
+    }
+
+    /// The zones in which there may be rows near a place.
+    fn zones_near(&self, place: Place) -> Range<usize> {
         let reach = self.constant + self.widest + place.radius;
         let count = self.zones.len();
-        // A reach below nothing finds nothing; the comparison is false for NaN too.
-        let (zone, end) = if reach >= 0.0 && count > 0 && place.dec + reach >= self.grid.lowest_dec {
-            (self.grid.zone_of(place.dec - reach), (self.grid.zone_of(place.dec + reach) + 1).min(count))
+        if reach >= EVERYWHERE_DEG {
+            0..count
+        } else if reach >= 0.0 && count > 0 && place.dec + reach >= self.grid.lowest_dec {
+            self.grid.zone_of(place.dec - reach)..(self.grid.zone_of(place.dec + reach) + 1).min(count)
         } else {
-            (0, 0)
-        };
-        let (zone, end) = if reach >= EVERYWHERE_DEG { (0, count) } else { (zone, end) };
-        let place = Place { ra: self.grid.east_of(place.ra), ..place };
-        Search { place, zone, end, at: 0, until: 0, ra_reach: 0.0, across: 0..0 }
+            // A reach below nothing finds nothing; the comparison is false for NaN too.
+            0..0
+        }
+    }
+
+    /// The rows of a zone near a right ascension that counts from the origin, and those across the origin from
+    /// there.
+    fn rows_near(&self, zone: usize, east: f64, reach: f64) -> (Range<usize>, Range<usize>) {
+        if reach >= 180.0 {
+            return (self.rows_of(zone), 0..0);
+        }
+        let (low, high) = (east - reach, east + reach);
+        let rows = self.rows_between(zone, low, high);
+        let mut across = 0..0;
+        if low < 0.0 {
+            across = self.rows_between(zone, low + 360.0, f64::INFINITY);
+            // A cell may reach from one to the other.
+            across.start = if rows.is_empty() { across.start } else { across.start.max(rows.end) };
+        } else if high >= 360.0 {
+            across = self.rows_between(zone, f64::NEG_INFINITY, high - 360.0);
+            across.end = if rows.is_empty() { across.end } else { across.end.min(rows.start) };
+        }
+        (rows, across)
+    }
+
+    /// How near a row is, where all pairs have one radius. Of a row that is farther than the reach in right
+    /// ascension it can only be wrong that it might be within.
+    fn nearness(&self, place: Place, zone: &Zone, row: &Row) -> Nearness {
+        let (north, east) = offset(place, row);
+        let (north2, east2) = (north * north, east * east);
+        let mean = place.dec - zone.middle + 0.5 * north;
+        let square = north2 + east2 * (zone.cosines + zone.slope * mean);
+        let bend = east2 * zone.bend;
+        if north.abs() > self.constant || square - bend > zone.far {
+            Nearness::Beyond
+        } else if square + bend <= self.sure {
+            Nearness::Sure
+        } else {
+            Nearness::Unsure
+        }
+    }
+
+    /// The same where rows have radii: what is not farther in either coordinate may be near.
+    fn nearness_of_own(&self, place: Place, ra_reach: f64, at: usize, row: &Row) -> Nearness {
+        let own = self.radius.get(at).copied().unwrap_or(0.0);
+        let reach = self.constant + own + place.radius;
+        let (north, east) = offset(place, row);
+        let is_within = north.abs() <= reach && east <= ra_reach;
+        if reach >= EVERYWHERE_DEG || is_within { Nearness::Unsure } else { Nearness::Beyond }
     }
 
     /// Bytes that `rows` rows take.
@@ -461,21 +603,12 @@ pub(super) fn ra_reach(dec: f64, reach: f64) -> f64 {
     sine.asin().to_degrees() * (1.0 + 1e-9) + SLACK_DEG
 }
 
-/// A search in progress: what is found may be more than is wanted at once.
-#[derive(Debug, Clone)]
-pub(super) struct Search {
-    /// Where what is looked for lies; its right ascension counts from the origin.
-    place: Place,
-    /// The zone to look at next, and the one before which to stop.
-    zone: usize,
-    end: usize,
-    /// Rows of the present zone that are yet to be looked at, and how far in right ascension a row there may be
-    /// from the place.
-    at: usize,
-    until: usize,
-    ra_reach: f64,
-    /// Rows of the present zone across the origin, to be looked at after these.
-    across: Range<usize>,
+/// How far a search has gone: what is found may be more than is wanted at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Searched {
+    /// Zones that are done, and rows of the next.
+    zones: u32,
+    rows: u32,
 }
 
 /// How much a search may still look at and find.
@@ -485,112 +618,10 @@ pub(super) struct Allowance {
     pub(super) rows: usize,
 }
 
-impl Search {
-    /// Adds pairs of the row `number` with rows near it until the allowance is used up; true when no
-    /// more are left.
-    pub(super) fn next(&mut self, zones: &Zones, number: u32, pairs: &mut Pairs, allowance: &mut Allowance) -> bool {
-        loop {
-            if self.at < self.until && !self.look(zones, number, pairs, allowance) {
-                return false;
-            }
-            if !self.across.is_empty() {
-                let across = std::mem::take(&mut self.across);
-                self.take(across);
-            } else if self.zone < self.end {
-                // To look at no row takes its time too.
-                let Some(left) = allowance.rows.checked_sub(1) else { return false };
-                allowance.rows = left;
-                self.zone += 1;
-                self.enter(zones, self.zone - 1);
-            } else {
-                return true;
-            }
-        }
-    }
-
-    fn enter(&mut self, zones: &Zones, zone: usize) {
-        let Zone { ra_reach: own, dec_reach, .. } = zones.zones[zone];
-        let Place { ra: east, dec, radius } = self.place;
-        self.ra_reach = if radius == 0.0 { own } else { ra_reach(dec, dec_reach + radius) };
-        if self.ra_reach >= 180.0 {
-            self.take(zones.rows_of(zone));
-            return;
-        }
-        let (low, high) = (east - self.ra_reach, east + self.ra_reach);
-        let rows = zones.rows_between(zone, low, high);
-        if low < 0.0 {
-            self.across = zones.rows_between(zone, low + 360.0, f64::INFINITY);
-        } else if high >= 360.0 {
-            self.across = zones.rows_between(zone, f64::NEG_INFINITY, high - 360.0);
-        }
-        // A cell may reach from one to the other.
-        if !rows.is_empty() && low < 0.0 {
-            self.across.start = self.across.start.max(rows.end);
-        } else if !rows.is_empty() {
-            self.across.end = self.across.end.min(rows.start);
-        }
-        self.take(rows);
-    }
-
-    fn take(&mut self, rows: Range<usize>) {
-        (self.at, self.until) = (rows.start, rows.end);
-    }
-
-    /// Looks at the rest of the rows that were taken; false when the allowance is used up.
-    fn look(&mut self, zones: &Zones, number: u32, pairs: &mut Pairs, allowance: &mut Allowance) -> bool {
-        let of_zone = &zones.zones[self.zone - 1];
-        let one_radius = zones.radius.is_empty() && self.place.radius == 0.0;
-        let most = self.until.min(self.at.saturating_add(allowance.rows));
-        let begun = self.at;
-        for row in &zones.rows[begun..most] {
-            if allowance.pairs == 0 {
-                break;
-            }
-            let nearness = match one_radius {
-                true => self.nearness(zones, of_zone, row),
-                false => self.nearness_of_own(zones, row),
-            };
-            self.at += 1;
-            if nearness != Nearness::Beyond {
-                pairs.push(row.number, number, nearness == Nearness::Sure);
-                allowance.pairs -= 1;
-            }
-        }
-        allowance.rows -= self.at - begun;
-        self.at >= self.until
-    }
-
-    /// How far north of the place a row is, and how far from it in right ascension, either way.
-    fn offset(&self, row: &Row) -> (f64, f64) {
-        let east = (row.east - self.place.ra).abs();
-        (row.dec - self.place.dec, east.min(360.0 - east))
-    }
-
-    /// How near a row is, where all pairs have one radius. Of a row that is farther than `ra_reach` it can only be
-    /// wrong that it might be within.
-    fn nearness(&self, zones: &Zones, of_zone: &Zone, row: &Row) -> Nearness {
-        let (north, east) = self.offset(row);
-        let (north2, east2) = (north * north, east * east);
-        let mean = self.place.dec - of_zone.middle + 0.5 * north;
-        let square = north2 + east2 * (of_zone.cosines + of_zone.slope * mean);
-        let bend = east2 * of_zone.bend;
-        if north.abs() > zones.constant || square - bend > of_zone.far {
-            Nearness::Beyond
-        } else if square + bend <= zones.sure {
-            Nearness::Sure
-        } else {
-            Nearness::Unsure
-        }
-    }
-
-    /// The same where rows have radii: what is not farther in either coordinate may be near.
-    fn nearness_of_own(&self, zones: &Zones, row: &Row) -> Nearness {
-        let own = zones.radius.get(self.at).copied().unwrap_or(0.0);
-        let reach = zones.constant + own + self.place.radius;
-        let (north, east) = self.offset(row);
-        let is_within = north.abs() <= reach && east <= self.ra_reach;
-        if reach >= EVERYWHERE_DEG || is_within { Nearness::Unsure } else { Nearness::Beyond }
-    }
+/// How far north of a place a row is, and how far from it in right ascension, either way.
+fn offset(place: Place, row: &Row) -> (f64, f64) {
+    let east = (row.east - place.ra).abs();
+    (row.dec - place.dec, east.min(360.0 - east))
 }
 
 /// What is known of a pair without asking its condition.
@@ -612,11 +643,9 @@ mod tests {
     use super::*;
 
     fn places(rows: &[(f64, f64)], radius: Option<&[f64]>) -> Places {
-        Places {
-            ra: rows.iter().map(|row| row.0).collect::<Vec<_>>().into(),
-            dec: rows.iter().map(|row| row.1).collect::<Vec<_>>().into(),
-            radius: radius.map(|radius| radius.to_vec().into()),
-        }
+        let radius = radius.map(|radius| Float64Array::from(radius.to_vec()));
+        let of = |value: fn(&(f64, f64)) -> f64| Float64Array::from_iter_values(rows.iter().map(value));
+        Places::new(&of(|row| row.0), &of(|row| row.1), radius.as_ref())
     }
 
     fn arranged(places: &Places, constant: f64) -> Zones {
@@ -625,18 +654,19 @@ mod tests {
 
     /// What is found near a place, and what of it is near for certain.
     fn found(zones: &Zones, place: Place, at_once: usize) -> (Vec<u32>, Vec<u32>) {
-        let (mut all, mut sure, mut search) = (Vec::new(), Vec::new(), zones.search(place));
+        let (mut all, mut sure, mut from) = (Vec::new(), Vec::new(), Searched::default());
         loop {
             let (mut some, mut allowance) = (Pairs::default(), Allowance { pairs: at_once, rows: 7 });
-            let done = search.next(zones, 5, &mut some, &mut allowance);
+            let go_on = zones.search(place, 5, from, &mut some, &mut allowance);
             assert!(some.len() <= at_once);
             assert!(some.probing.iter().all(|row| *row == 5));
             sure.extend(some.sure());
             all.extend(some.arranged);
-            if done {
+            let Some(next) = go_on else {
                 all.sort_unstable();
                 return (all, sure);
-            }
+            };
+            from = next;
         }
     }
 
@@ -699,11 +729,11 @@ mod tests {
 
     #[test]
     fn rows_without_a_position_are_near_nothing() {
-        let rows = Places {
-            ra: Float64Array::from(vec![Some(10.0), None, Some(f64::NAN), Some(10.0), Some(10.0), Some(-350.0)]),
-            dec: Float64Array::from(vec![Some(0.0), Some(0.0), Some(0.0), Some(90.5), None, Some(0.0)]),
-            radius: None,
-        };
+        let rows = Places::new(
+            &Float64Array::from(vec![Some(10.0), None, Some(f64::NAN), Some(10.0), Some(10.0), Some(-350.0)]),
+            &Float64Array::from(vec![Some(0.0), Some(0.0), Some(0.0), Some(90.5), None, Some(0.0)]),
+            None,
+        );
         let zones = arranged(&rows, 180.0);
         assert_eq!(near(&zones, Place { ra: 190.0, dec: 0.0, radius: 0.0 }, 10), [0, 5]);
         let zones = arranged(&rows, -1.0);
@@ -714,10 +744,9 @@ mod tests {
 
     #[test]
     fn a_radius_below_nothing_is_near_nothing_and_one_that_is_no_number_to_everything() {
-        let rows = Places {
-            radius: Some(Float64Array::from(vec![Some(f64::NAN), None, Some(-5.0), Some(0.5)])),
-            ..places(&[(10.0, 0.0), (10.0, 0.0), (10.0, 0.0), (10.0, 0.0)], None)
-        };
+        let (ra, dec) = (Float64Array::from(vec![10.0; 4]), Float64Array::from(vec![0.0; 4]));
+        let radius = Float64Array::from(vec![Some(f64::NAN), None, Some(-5.0), Some(0.5)]);
+        let rows = Places::new(&ra, &dec, Some(&radius));
         let zones = arranged(&rows, 0.0);
         // The last is looked at because the first is in its zone; the condition will tell them apart.
         assert_eq!(near(&zones, Place { ra: 190.0, dec: 0.0, radius: 0.0 }, 10), [0, 3]);
@@ -736,7 +765,8 @@ mod tests {
         let mut pairs = Pairs::default();
         let mut left = Allowance { pairs: usize::MAX, rows: usize::MAX };
         for row in 0..places.len() {
-            assert!(zones.search(places.get(row).unwrap()).next(&zones, row as u32, &mut pairs, &mut left));
+            let place = places.get(row).unwrap();
+            assert!(zones.search(place, row as u32, Searched::default(), &mut pairs, &mut left).is_none());
         }
         let sure = pairs.len() - pairs.unsure();
         assert!(pairs.unsure() * 100 <= sure || constant == 0.0, "{} of {} in doubt", pairs.unsure(), pairs.len());

@@ -103,6 +103,10 @@ fn forms() -> Vec<(String, String)> {
             ids_that("count(s.objectId) > 0"),
         ),
         (
+            format!("select o.objectId from source s right semi join {OBJECTS} on s.objectId = o.objectId"),
+            ids_that("count(s.objectId) > 0"),
+        ),
+        (
             format!("select o.objectId from {OBJECTS} where not exists (select 1 from source s where s.objectId = o.objectId and s.mag > 20) or o.objectId = 4"),
             format!("select o.objectId from object o left join source s on s.objectId = o.objectId and s.mag > 20 where {ids} group by o.objectId having count(s.objectId) = 0 or o.objectId = 4"),
         ),
@@ -188,6 +192,14 @@ async fn a_side_whose_rows_all_come_out_is_not_told() {
             ),
             None,
         ),
+        // The sum of all groups has no id.
+        (
+            format!(
+                "select o.objectId, o.n, s.mag from (select objectId, count(*) as n from {OBJECTS} group by rollup \
+                 (objectId)) o left join source s on s.objectId = o.objectId"
+            ),
+            None,
+        ),
         // A NULL among the sources decides.
         (format!("select count(*) from {OBJECTS} where o.objectId not in (select s.objectId from source s)"), None),
         // Two zeros are equal, and two conditions tell them apart.
@@ -200,6 +212,30 @@ async fn a_side_whose_rows_all_come_out_is_not_told() {
     ] {
         is_not_told(&house, &sql, "Source").await;
         check(&house, &sql, plain.unwrap_or(&sql)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_other_types_are_told_too() {
+    let house = House::build(schemes().remove(0)).await;
+    for (key_type, ids) in [
+        ("decimal(20, 0)", "-81, 4, 700, 1000"),
+        ("varchar", "'-81', '4', '700', '1000'"),
+        ("timestamp", "to_timestamp(4), to_timestamp(700), to_timestamp(1000)"),
+    ] {
+        let of = |table: &str| format!("select cast(objectId as {key_type}) as id, * from {table}");
+        let sql = format!(
+            "select o.objectId, s.mag from (select * from ({}) t where id in ({ids})) o left join ({}) s on s.id = o.id",
+            of("object"),
+            of("source")
+        );
+        for scan in scans(&house, &sql, "Source").await {
+            assert!(scan.contains("700"), "{sql}\n{scan}");
+        }
+        let plain = format!(
+            "select o.objectId, s.mag from object o left join source s on s.objectId = o.objectId where o.objectId in {IDS}"
+        );
+        check(&house, &sql, &plain).await;
     }
 }
 

@@ -233,7 +233,10 @@ def test_killed_ingest(cluster: Cluster, data: Path, halves: tuple[Path, Path], 
     cluster.ingest("survivor", [stars(first)], SCHEME)
     # Large enough to be still at work when a few dozen files are stored.
     tycho = data / "sky/tycho2_idx07.parquet"
-    large = copy(f"SELECT row AS hip, ra AS ra_j1991, dec AS dec_j1991 FROM '{tycho}'", tmp_path / "large.parquet")
+    others = f"SELECT * EXCLUDE (hip, ra_j1991, dec_j1991) FROM '{first}' LIMIT 1"
+    large = copy(
+        f"SELECT row AS hip, ra AS ra_j1991, dec AS dec_j1991, o.* FROM '{tycho}', ({others}) o", tmp_path / "large.parquet"
+    )
     before = whole(cluster, "survivor.stars")
     for mode, files in (("replace", 1), ("append", 20), ("replace", 60)):
         command = cluster.ingest_command("survivor", [stars(large)], SCHEME, mode=mode)

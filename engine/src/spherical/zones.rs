@@ -321,42 +321,28 @@ impl Zones {
         allowance: &mut Allowance,
     ) -> Option<Searched> {
         let near = self.zones_near(place);
-        for at in near.start + from.zones as usize..near.end {
+        for index in near.start + from.zones as usize..near.end {
             // To look at no row takes its time too.
             let Some(left) = allowance.rows.checked_sub(1) else { return Some(from) };
             allowance.rows = left;
-            let zone = &self.zones[at];
+            let zone = &self.zones[index];
             let reach = match place.radius == 0.0 {
                 true => zone.ra_reach,
                 false => ra_reach(place.dec, zone.dec_reach + place.radius),
             };
-            let (mut rows, mut across) = self.rows_near(at, place.ra, reach);
-            let mut before = from.rows as usize;
-            loop {
-                let mut next = rows.start + before.min(rows.len());
-                before -= next - rows.start;
-                let most = rows.end.min(next.saturating_add(allowance.rows));
-                let begun = next;
-                for row in &self.rows[next..most] {
-                    if allowance.pairs == 0 {
-                        break;
-                    }
-                    let nearness = nearness(zone, reach, next, row);
-                    next += 1;
-                    if nearness != Nearness::Beyond {
-                        pairs.push(row.number, number, nearness == Nearness::Sure);
-                        allowance.pairs -= 1;
-                    }
-                }
-                allowance.rows -= next - begun;
-                from.rows += (next - begun) as u32;
-                if next < rows.end {
+            let (rows, across) = self.rows_near(index, place.ra, reach);
+            for at in rows.chain(across).skip(from.rows as usize) {
+                if allowance.pairs == 0 || allowance.rows == 0 {
                     return Some(from);
                 }
-                if across.is_empty() {
-                    break;
+                allowance.rows -= 1;
+                from.rows += 1;
+                let row = &self.rows[at];
+                let nearness = nearness(zone, reach, at, row);
+                if nearness != Nearness::Beyond {
+                    pairs.push(row.number, number, nearness == Nearness::Sure);
+                    allowance.pairs -= 1;
                 }
-                rows = std::mem::take(&mut across);
             }
             from = Searched { zones: from.zones + 1, rows: 0 };
         }
